@@ -1,0 +1,91 @@
+"""Group-relative advantages (GRPO, arXiv 2402.03300, eq. 3 of section 4.1.2).
+
+A_i = (r_i - mean) / (std + eps), over the scored responses of one group (one prompt in one mode), with the unbiased
+standard deviation (divisor G - 1), as TRL and verl compute it; eps is 1e-4 as in TRL.
+
+What is not obvious: responses without a score leave mean and std and get 0; a group with fewer than two scores, or
+whose rewards are all equal, gets 0 everywhere and is counted. verl instead gives a group of one its raw reward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from hybrid_rl.records import Outcome, Rollout, Sample, Score
+
+Signal = Literal["ok", "zero_variance", "few_scored"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAdvantage:
+    """Advantages of one group and why they may be zero.
+
+    Attributes:
+        values: one per response.
+        std: unbiased standard deviation of the scored rewards; 0 with fewer than two.
+        signal: `ok`, or the reason for all-zero advantages.
+    """
+
+    values: tuple[float, ...]
+    std: float
+    signal: Signal
+
+
+def group_advantages(rewards: Sequence[float | None], *, eps: float, min_std: float) -> GroupAdvantage:
+    """Advantages of one group.
+
+    Args:
+        rewards: reward of each response, None where it has none.
+        eps: added to the standard deviation.
+        min_std: a smaller standard deviation counts as no variance.
+    """
+    scored = [r for r in rewards if r is not None]
+    zeros = (0.0,) * len(rewards)
+    if len(scored) < 2:
+        return GroupAdvantage(values=zeros, std=0.0, signal="few_scored")
+    mean = math.fsum(scored) / len(scored)
+    std = math.sqrt(math.fsum((r - mean) ** 2 for r in scored) / (len(scored) - 1))
+    if std <= min_std:
+        return GroupAdvantage(values=zeros, std=std, signal="zero_variance")
+    values = tuple(0.0 if r is None else (r - mean) / (std + eps) for r in rewards)
+    return GroupAdvantage(values=values, std=std, signal="ok")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The samples of one prompt in one mode, with their advantage statistics."""
+
+    samples: tuple[Sample, ...]
+    advantage: GroupAdvantage
+
+    @property
+    def mode(self) -> str:
+        return self.samples[0].rollout.request.mode
+
+
+def make_groups(rollouts: Sequence[Rollout], scores: Sequence[Score], *, eps: float, min_std: float) -> list[Group]:
+    """Join rollouts and scores into groups of samples. Responses of a group are adjacent.
+
+    A response without a score is not trained on: it counts in no numerator and no denominator.
+    """
+    groups = []
+    pairs = list(zip(rollouts, scores, strict=True))
+    for _, members_iterator in groupby(pairs, key=lambda pair: pair[0].request.group):
+        members = list(members_iterator)
+        rewards = [score.value if score.outcome is Outcome.OK else None for _, score in members]
+        advantage = group_advantages(rewards, eps=eps, min_std=min_std)
+        samples = tuple(
+            Sample(
+                rollout=rollout,
+                score=score,
+                advantages=(value,) * len(rollout.generation.ids),
+                trained=score.outcome is Outcome.OK,
+            )
+            for (rollout, score), value in zip(members, advantage.values, strict=True)
+        )
+        groups.append(Group(samples=samples, advantage=advantage))
+    return groups

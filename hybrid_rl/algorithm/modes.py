@@ -1,0 +1,83 @@
+"""Which prompt is answered in which mode, and the requests that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hybrid_rl.algorithm.quota import quotas
+from hybrid_rl.config.modes import ModesConfig
+from hybrid_rl.protocols import ModeSchedule
+from hybrid_rl.records import Prompt, Request, stable_seed
+
+
+class StratifiedModes:
+    """One mode a prompt, in exact proportion (MiniCPM-V 4.5, appendix A: half of 128 prompts think long).
+
+    The counts of a step follow the cumulative quota of the run, so 128 prompts at 0.5 are 64 and 64 in every step, and
+    odd numbers even out over steps. Along the list of prompts the modes alternate as evenly as their counts allow;
+    since that list is ordered by source, every source gets its share of each mode to within one prompt.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.shares = dict(shares)
+
+    def assign(self, step: int, num_prompts: int) -> list[str]:
+        counts = quotas(list(self.shares.values()), (step - 1) * num_prompts, step * num_prompts)
+        return spread(dict(zip(self.shares, counts, strict=True)))
+
+
+def spread(counts: Mapping[str, int]) -> list[str]:
+    """A list with each name as often as counted, every prefix as close to proportion as possible.
+
+    >>> spread({"a": 2, "b": 4})
+    ['b', 'a', 'b', 'b', 'a', 'b']
+    """
+    total = sum(counts.values())
+    placed = dict.fromkeys(counts, 0)
+    result = []
+    for position in range(total):
+        # The name whose next item is due first: its (k + 1/2)-th of n items belongs at (k + 1/2) / n of the way.
+        due = {name: (placed[name] + 0.5) / n for name, n in counts.items() if placed[name] < n}
+        name = min(due, key=lambda n: due[n])
+        placed[name] += 1
+        result.append(name)
+        assert position + 1 == len(result)
+    return result
+
+
+def make_requests(
+    prompts: Sequence[Prompt],
+    modes: Sequence[str],
+    config: ModesConfig,
+    *,
+    step: int,
+    num_responses: int,
+    seed: int,
+) -> list[Request]:
+    """The requests of a step: `num_responses` for each prompt, adjacent, in the prompt's mode.
+
+    Each response has a seed of its own, made of (run seed, step, prompt, response), so that what it samples does not
+    depend on the number of workers or on the company it is generated in.
+    """
+    requests = []
+    for place, (prompt, mode) in enumerate(zip(prompts, modes, strict=True)):
+        kind = config.kinds[mode]
+        for index in range(num_responses):
+            requests.append(
+                Request(
+                    prompt=prompt,
+                    mode=mode,
+                    # The place tells two draws of one prompt apart, should a small data set repeat it within a step.
+                    group=f"{prompt.id}/{mode}@{step}.{place}",
+                    index=index,
+                    seed=stable_seed(seed, step, place, prompt.id, mode, index),
+                    max_new_tokens=kind.max_new_tokens,
+                    temperature=kind.temperature,
+                )
+            )
+    return requests
+
+
+def mode_schedule(config: ModesConfig) -> ModeSchedule:
+    """The schedule that `modes.assign` names."""
+    return {"per_prompt": StratifiedModes}[config.assign](config.shares)

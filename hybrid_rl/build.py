@@ -1,0 +1,192 @@
+"""Config -> a wired run: material checked, workers started, folder made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hybrid_rl.algorithm.modes import mode_schedule
+from hybrid_rl.config import Config
+from hybrid_rl.errors import RunFolderError
+from hybrid_rl.insight.live import View, make_view
+from hybrid_rl.insight.plan import describe_plan
+from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.preflight import Material, prepare
+from hybrid_rl.protocols import ModeSchedule
+from hybrid_rl.run_folder import Checkpoint, RunFolder
+from hybrid_rl.stages.cache import cache_folder
+from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.cluster import Cluster, LocalCluster
+from hybrid_rl.workers.pool import Actor, Reference, RewardPool, RolloutPool
+from hybrid_rl.workers.reference import ReferenceWorker
+from hybrid_rl.workers.reward import RewardWorker
+from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.setup import WorkerSetup
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A run under way. `warm_up_needed`, `done` and `wall_s` change; the rest is fixed.
+
+    Attributes:
+        warm_up_needed: the supervised stage has not been finished, here or in the cache.
+        done: training steps that are done and recorded.
+        wall_s: seconds by stage, over all sessions of the run; those of training steps are in metrics.jsonl.
+    """
+
+    config: Config
+    folder: RunFolder
+    material: Material
+    modes: ModeSchedule
+    actor: Actor
+    rollouts: RolloutPool
+    rewards: RewardPool
+    reference: Reference
+    view: View
+    stop: StopSignal
+    num_parameters: int
+    warm_up_needed: bool
+    done: int = 0
+    wall_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def clock(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to `wall_s[stage]`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.wall_s[stage] = self.wall_s.get(stage, 0.0) + time.monotonic() - start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """Where the weights of the first step come from.
+
+    Attributes:
+        actor, others: folder that the actor and the other workers load; None for the config's model.
+        reference: folder of the reference.
+        warm_up_needed: see `Run`.
+        done: training steps done.
+        sentence: the same for people.
+    """
+
+    actor: str | None
+    others: str | None
+    reference: str | None
+    warm_up_needed: bool
+    done: int
+    sentence: str
+
+
+@contextmanager
+def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
+    """Check everything, start the workers, make or reopen the folder; close it all at the end.
+
+    Raises:
+        UserError: before any process or folder exists.
+    """
+    began = time.monotonic()
+    checkpoint = resume.last_checkpoint() if resume is not None else None
+    folder = resume or RunFolder.planned(config)
+    if checkpoint is not None and folder.summary().get("status") == "completed":
+        raise RunFolderError(f"run {folder.path} is complete; look at {folder.path / 'report.html'}")
+    material = prepare(config, str(checkpoint.path) if checkpoint else None)
+    start = _start(config, folder, checkpoint)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        view = stack.enter_context(make_view(config.run.live))
+        for topic, sentence in describe_plan(config, str(folder.path), start.sentence):
+            view.note(f"{topic:<12} {sentence}")
+        view.phase("starting workers")
+        cluster = _open_cluster(config, stop)
+        stack.callback(cluster.close)
+        actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
+        # The actor answers once its policy is loaded; what cannot be loaded is found before there is a folder.
+        num_parameters = actor.num_parameters()
+        if resume is None:
+            folder.create(config)
+        else:
+            folder.forget_after(start.done)
+        run = Run(
+            config=config,
+            folder=folder,
+            material=material,
+            modes=mode_schedule(config.modes),
+            actor=actor,
+            rollouts=rollouts,
+            rewards=rewards,
+            reference=reference,
+            view=view,
+            stop=stop,
+            num_parameters=num_parameters,
+            warm_up_needed=start.warm_up_needed,
+            done=start.done,
+            wall_s=dict(folder.summary().get("stages_wall_s", {})),
+        )
+        run.wall_s["start"] = run.wall_s.get("start", 0.0) + time.monotonic() - began
+        yield run
+
+
+def with_run_dir(config: Config) -> Config:
+    """The config with its run folder decided, so that the caller knows where the run will be."""
+    run = config.run.model_copy(update={"dir": str(RunFolder.planned(config).path)})
+    return config.model_copy(update={"run": run})
+
+
+def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> _Start:
+    warm_up = config.warmup is not None and config.model.path is None
+    kept = folder.path / "reference"
+    if checkpoint is not None:
+        in_warm_up = checkpoint.stage == "warmup"
+        path = str(checkpoint.path)
+        return _Start(
+            actor=path,
+            others=path,
+            reference=str(kept) if kept.is_dir() else None,
+            warm_up_needed=in_warm_up,
+            done=0 if in_warm_up else checkpoint.step,
+            sentence=f"goes on from {path}",
+        )
+    cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
+    if cached is not None and (cached / "config.json").is_file():
+        found = str(cached)
+        sentence = f"{config.model.builder}, warmed up earlier ({_short(cached)})"
+        return _Start(actor=found, others=found, reference=found, warm_up_needed=False, done=0, sentence=sentence)
+    if config.model.path is not None:
+        sentence = f"{config.model.path}, no warm-up"
+    elif warm_up and config.warmup is not None:
+        sentence = f"{config.model.builder} with random weights; warm-up of {config.warmup.steps} supervised steps"
+    else:
+        sentence = f"{config.model.builder} with random weights, no warm-up"
+    return _Start(actor=None, others=None, reference=None, warm_up_needed=warm_up, done=0, sentence=sentence)
+
+
+def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
+    if config.cluster.executor == "local":
+        return LocalCluster(stop)
+    from hybrid_rl.workers.ray_cluster import RayCluster
+
+    return RayCluster(config.cluster, stop, num_gpu_workers=2 + config.cluster.rollout_workers)
+
+
+def _start_workers(
+    config: Config, cluster: Cluster, material: Material, start: _Start
+) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
+    others = WorkerSetup(config=config, checkpoint=start.others)
+    actor = cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor))
+    rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
+    reference = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
+    rewards = [
+        cluster.start(RewardWorker, config, material.wants_thought, gpu=False)
+        for _ in range(config.cluster.reward_workers)
+    ]
+    return Actor(actor), RolloutPool(cluster, rollouts), RewardPool(rewards), Reference(cluster, reference)
+
+
+def _short(path: Path) -> str:
+    home = str(Path.home())
+    return str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)

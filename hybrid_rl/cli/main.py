@@ -1,0 +1,41 @@
+"""The `hybrid-rl` command: verbs, and the one place that prints errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from hybrid_rl.cli import evaluate, generate, train
+from hybrid_rl.errors import Interrupted, UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="RL post-training for models that answer briefly or think at length.",
+)
+_VERBS: dict[str, Callable[..., Any]] = {
+    "train": train.command,
+    "eval": evaluate.command,
+    "generate": generate.command,
+}
+for _name, _command in _VERBS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run a verb; bad input is one sentence on standard error and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        app()
+    except UserError as error:
+        print(f"hybrid-rl: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"hybrid-rl: {error or 'interrupted'}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,42 @@
+"""`hybrid-rl train CONFIG [a.b=value ...]` and `hybrid-rl train --resume RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybrid_rl.errors import UserError
+
+
+def command(
+    config: Annotated[Path | None, typer.Argument(help="YAML config, such as configs/grpo_mixed.yaml.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it: section.key=value.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder of an interrupted run, to go on with.")] = None,
+) -> None:
+    """Train a policy in all its modes with GRPO."""
+    if (config is None) == (resume is None):
+        raise UserError("name either a config to train, or an interrupted run with --resume")
+    from hybrid_rl.quiet import quiet_environment
+
+    quiet_environment()  # before torch is imported, which reads its threading settings once
+    from rich.console import Console
+
+    from hybrid_rl.insight.live import before_after_table
+
+    if resume is not None:
+        from hybrid_rl.train import resume as go_on
+
+        summary, folder = go_on(resume), resume
+    else:
+        from hybrid_rl.build import with_run_dir
+        from hybrid_rl.config import load_config
+        from hybrid_rl.train import run
+
+        resolved = with_run_dir(load_config(config or "", overrides or []))
+        summary, folder = run(resolved), Path(resolved.run.dir or "")
+    console = Console(highlight=False, soft_wrap=True)
+    if summary["eval"]:
+        before_after_table(summary["eval"], console)
+    console.print(f"report: {folder / 'report.html'}", markup=False)

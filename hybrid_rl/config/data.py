@@ -1,0 +1,32 @@
+"""`data` and `evaluation`: where prompts come from, and how the policy is measured."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hybrid_rl.config.section import Arguments, Section
+
+
+class SourceConfig(Section):
+    target: str
+    """A prompt source: `module:Class` or `file.py:Class`, built as `Class(name=, split=, seed=, **args)`."""
+    args: Arguments = Field(default_factory=dict)
+    """Further arguments of the source."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the prompts of a step, relative to the other sources; the counts are exact."""
+
+
+class DataConfig(Section):
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    """Prompt sources by name."""
+
+
+class EvaluationConfig(Section):
+    prompts_per_mode: int = Field(default=512, ge=1)
+    """Held-out prompts answered in each mode, the same ones in every mode, sampled as in training."""
+    before: bool = True
+    """Evaluate before the first step."""
+    after: bool = True
+    """Evaluate after the last step."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Also evaluate every so many steps, into `eval.jsonl`. Unset: no."""

@@ -1,0 +1,60 @@
+"""`modes`: the minds of the policy. Modes are data; `short` and `long` are merely the kinds that ship."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from hybrid_rl.config.section import Section
+
+
+class KindConfig(Section):
+    share: float | None = Field(default=None, ge=0, le=1)
+    """Share of the prompts answered in this mode. Give it for every kind, or `modes.long_ratio`, or neither (equal)."""
+    template_args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template that select the mode, such as `enable_thinking: true`."""
+    prefill: str = ""
+    """Text put behind the generation prompt; it belongs to the prompt."""
+    max_new_tokens: int = Field(ge=1)
+    """Budget of generated tokens of a response, its stop token included."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature, in training and evaluation."""
+    loss_weight: float = Field(default=1.0, ge=0)
+    """Multiplies the mode's weight in the loss."""
+
+
+class ModesConfig(Section):
+    assign: Literal["per_prompt"] = "per_prompt"
+    """Each prompt is answered in one mode by all its responses (MiniCPM-V 4.5, appendix A)."""
+    long_ratio: float | None = Field(default=None, ge=0, le=1)
+    """With exactly two kinds: shares 1 - r and r, in their order."""
+    kinds: dict[str, KindConfig] = Field(min_length=1)
+    """The modes by name, in order."""
+
+    @model_validator(mode="after")
+    def _shares_are_told_once(self) -> ModesConfig:
+        given = [name for name, kind in self.kinds.items() if kind.share is not None]
+        if self.long_ratio is not None:
+            if len(self.kinds) != 2:
+                raise ValueError(
+                    f"long_ratio needs exactly two kinds, here are {len(self.kinds)}; give each kind a share instead"
+                )
+            if given:
+                raise ValueError(f"give either long_ratio or the share of each kind ({', '.join(given)}), not both")
+        elif given:
+            if len(given) != len(self.kinds):
+                missing = ", ".join(name for name in self.kinds if name not in given)
+                raise ValueError(f"every kind needs a share, or none; without one: {missing}")
+            total = sum(kind.share or 0.0 for kind in self.kinds.values())
+            if abs(total - 1) > 1e-9:
+                raise ValueError(f"the shares of the kinds add up to {total:g}, not to 1")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each kind, in order; they add up to 1."""
+        if self.long_ratio is not None:
+            return dict(zip(self.kinds, (1 - self.long_ratio, self.long_ratio), strict=True))
+        equal = 1 / len(self.kinds)
+        return {name: equal if kind.share is None else kind.share for name, kind in self.kinds.items()}

@@ -1,0 +1,31 @@
+"""`rewards`: weighted parts of the reward, by name."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from hybrid_rl.config.section import Arguments, Section
+
+
+class RewardConfig(Section):
+    target: str | None = None
+    """The reward: `module:name` or `file.py:name`."""
+    by_task: dict[str, str] | None = None
+    """Instead of `target`: the reward of each task; a task that is not listed abstains."""
+    args: Arguments = Field(default_factory=dict)
+    """Arguments of the reward, if it is a class."""
+    weight: float = 1.0
+    """Weight of the part in the sum."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> RewardConfig:
+        if (self.target is None) == (self.by_task is None):
+            raise ValueError("give either target or by_task")
+        return self
+
+    @property
+    def targets(self) -> dict[str | None, str]:
+        """Target by task; the key None stands for every task."""
+        if self.target is not None:
+            return {None: self.target}
+        return {task: target for task, target in (self.by_task or {}).items()}

@@ -1,0 +1,56 @@
+"""The whole configuration: one section a topic."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
+from hybrid_rl.config.data import DataConfig, EvaluationConfig
+from hybrid_rl.config.model import ModelConfig
+from hybrid_rl.config.modes import ModesConfig
+from hybrid_rl.config.rewards import RewardConfig
+from hybrid_rl.config.run import CheckpointConfig, RunConfig
+from hybrid_rl.config.section import Section
+from hybrid_rl.config.training import TrainConfig, WarmupConfig
+
+
+class Config(Section):
+    run: RunConfig = Field(default_factory=RunConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig
+    modes: ModesConfig
+    rewards: dict[str, RewardConfig]
+    """Parts of the reward by name; one is called `accuracy` and lies in [0, 1]."""
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    warmup: WarmupConfig | None = None
+    """The supervised stage. Unset, or with `model.path`: none."""
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    search: list[str] = Field(default_factory=list)
+    """Folders against which plug-ins and data paths are resolved; the config's folder and the working directory are
+    filled in when the file is read."""
+    name: str = ""
+    """Name of the config, for the run folder; filled in from the file name."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if "accuracy" not in self.rewards:
+            raise ValueError("rewards: one part must be called accuracy; it is what evaluation reports")
+        if self.train.mini_batches > self.train.prompts_per_step:
+            raise ValueError(
+                f"train.mini_batches is {self.train.mini_batches}, more than the {self.train.prompts_per_step} prompts "
+                f"of a step; lower it"
+            )
+        stages = {"train": self.train.optimizer}
+        if self.warmup is not None:
+            stages["warmup"] = self.warmup.optimizer
+        for stage, optimizer in stages.items():
+            for part in optimizer.learning_rate_scale:
+                if part not in self.model.parts:
+                    known = ", ".join(self.model.parts)
+                    raise ValueError(
+                        f"{stage}.optimizer.learning_rate_scale: no part '{part}'; model.parts has {known}"
+                    )
+        return self

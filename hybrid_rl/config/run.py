@@ -1,0 +1,31 @@
+"""`run`: where a run lives, how long it is, what seeds it; `checkpoints`: what is kept of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hybrid_rl.config.section import Section
+
+
+class RunConfig(Section):
+    dir: str | None = None
+    """Run folder; must not exist yet. Unset: `runs/<config name>/<time>`."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the initial weights, the data order, the modes and every response."""
+    steps: int = Field(default=100, ge=1)
+    """Number of GRPO steps."""
+    live: bool | None = None
+    """Live terminal view. Unset: on where standard output is a terminal, plain lines elsewhere."""
+
+
+class CheckpointConfig(Section):
+    every_steps: int = Field(default=50, ge=1)
+    """Steps between checkpoints; the last step is always saved."""
+    keep_last: int = Field(default=2, ge=1)
+    """Number of newest checkpoints kept."""
+    keep_best: str | None = None
+    """Name of the metric (docs/metrics.md) whose best checkpoint is kept too, such as `reward/long`."""
+    best_is: Literal["max", "min"] = "max"
+    """Whether the largest or the smallest value of `keep_best` is the best one."""

@@ -1,0 +1,76 @@
+"""`train`: the GRPO update; `optimizer`; `warmup`: the supervised stage before it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hybrid_rl.config.data import SourceConfig
+from hybrid_rl.config.section import Section
+
+
+class OptimizerConfig(Section):
+    """AdamW."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Base learning rate."""
+    learning_rate_scale: dict[str, float] = Field(default_factory=dict)
+    """Factor of the learning rate by part (`model.parts`); 0 freezes the part."""
+    betas: list[float] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
+    """Decay of the first and second moment."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of matrices; vectors (norms, biases) have none."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """The gradient is scaled down to this norm."""
+
+
+class TrainConfig(Section):
+    prompts_per_step: int = Field(default=128, ge=1)
+    """Prompts of a step, over all modes and sources."""
+    responses_per_prompt: int = Field(default=8, ge=2)
+    """Responses of a group (G)."""
+    mini_batches: int = Field(default=1, ge=1)
+    """Optimizer steps a training step; each takes a part of the prompts, stratified by mode."""
+    max_tokens_per_micro_batch: int = Field(default=16384, ge=1)
+    """Padded tokens forwarded at once; changes memory and speed, not the result."""
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Lower clip range of the ratio."""
+    clip_high: float = Field(default=0.28, gt=0)
+    """Upper clip range of the ratio (clip-higher, DAPO)."""
+    advantage_eps: float = Field(default=1e-4, gt=0)
+    """Added to the standard deviation of a group's rewards."""
+    min_reward_std: float = Field(default=1e-6, ge=0)
+    """A group whose rewards have a smaller standard deviation gets advantage 0 and is counted as zero-variance."""
+    mode_balance: Literal["prompts", "tokens"] = "prompts"
+    """`prompts`: token-mean inside a mode, modes weighted by their prompts. `tokens`: token-mean over everything."""
+    kl_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the KL term (k3) against the reference in the loss."""
+    reference_every_steps: int = Field(default=1, ge=1)
+    """Steps between measurements of the KL metric; with a KL term the reference is asked in every step."""
+    on_policy_tolerance: float | None = Field(default=None, gt=0)
+    """Largest |ratio - 1| accepted in the first step. Unset: 1e-3 in float32, 0.3 in bfloat16."""
+
+
+class WarmupConfig(Section):
+    """Supervised fine-tuning on reference thoughts and answers in every mode, before the first GRPO step."""
+
+    steps: int = Field(default=1000, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=64, ge=1)
+    """Targets of a step, over all modes and sources."""
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    warmup_steps: int = Field(default=50, ge=0)
+    """WSD schedule: steps of the linear rise."""
+    decay_fraction: float = Field(default=0.1, ge=0, le=1)
+    """WSD schedule: share of the steps, at the end, in which the learning rate falls."""
+    final_scale: float = Field(default=0.1, ge=0, le=1)
+    """WSD schedule: factor of the learning rate that the decay ends at."""
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    """Prompt sources with reference thoughts."""
+    cache: bool = True
+    """Keep the result under `$XDG_CACHE_HOME/hybrid-rl` (default `~/.cache/hybrid-rl`) and reuse it when nothing that
+    matters has changed."""

@@ -1,0 +1,233 @@
+"""Which curves the report shows, in what order, and the data of each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hybrid_rl.insight import charts, formats, palette
+from hybrid_rl.insight.comparison import Result, rows
+from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS
+from hybrid_rl.insight.recorded import Metrics, RecordedRun
+
+MAX_SPLIT_CHARTS = 12
+"""Charts of single tasks or parts; a run with a hundred tasks must not make a report of a hundred charts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """Legend entry: whose curve, in what colour, and where it stands."""
+
+    label: str
+    colour: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A drawn chart with what the page writes around it."""
+
+    title: str
+    note: str
+    latest: list[Latest]
+    svg: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Charts under one heading. `wide`: two of them stand side by side, not three."""
+
+    title: str
+    charts: list[Chart]
+    wide: bool = False
+
+
+def _column(metrics: Sequence[Metrics], key: str) -> tuple[list[float], list[float]]:
+    pairs = [(row["step"], row[key]) for row in metrics if key in row]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _recent(values: Sequence[float]) -> float:
+    tail = values[-10:]
+    return sum(tail) / len(tail)
+
+
+def _mode_chart(
+    run: RecordedRun,
+    prefix: str,
+    title: str,
+    note: str,
+    *,
+    share: bool = False,
+    full_scale: bool = False,
+    cumulative: bool = False,
+    wide: bool = False,
+) -> Chart | None:
+    """Chart of the metric `prefix/MODE` of every mode that has it; None where no mode has."""
+    write: Callable[[float], str] = formats.short_count if cumulative else formats.percent if share else formats.number
+    lines, latest = [], []
+    for place, mode in enumerate(run.modes):
+        steps, values = _column(run.metrics, f"{prefix}/{mode}")
+        if not values:
+            continue
+        if cumulative:
+            values = list(itertools.accumulate(values))
+        lines.append(charts.Line(place=place, steps=steps, values=values, noisy=not cumulative))
+        shown = values[-1] if cumulative else _recent(values)
+        latest.append(Latest(label=mode, colour=palette.mode_variable(place), value=write(shown)))
+    if not lines:
+        return None
+    svg = charts.line_chart(lines, share=share, full_scale=full_scale, wide=wide)
+    return Chart(title=title, note=note, latest=latest, svg=svg)
+
+
+def _run_chart(run: RecordedRun, key: str, title: str, wide: bool = False) -> Chart | None:
+    steps, values = _column(run.metrics, key)
+    if not values:
+        return None
+    latest = [Latest(label="run", colour="--chart-ink", value=formats.number(_recent(values)))]
+    svg = charts.line_chart([charts.Line(place=None, steps=steps, values=values)], wide=wide)
+    return Chart(title=title, note=RUN_METRICS[key], latest=latest, svg=svg)
+
+
+def evaluations(run: RecordedRun) -> list[tuple[int, dict[str, object]]]:
+    """Every evaluation of the run with its step: before (0), in between, after."""
+    ends = run.summary.get("eval")
+    found = dict(run.evals)
+    if isinstance(ends, dict):
+        for name, step in (("before", 0), ("after", max(run.last_step, 1, *found))):
+            if isinstance(ends.get(name), dict):
+                found[step] = ends[name]
+    return sorted(found.items())
+
+
+def _evaluation_chart(run: RecordedRun) -> Chart | None:
+    by_mode: dict[str, list[tuple[int, Result]]] = {}
+    for step, table in evaluations(run):
+        for row in rows({}, table):
+            if not row.name and row.after.accuracy is not None:
+                by_mode.setdefault(row.mode, []).append((step, row.after))
+    lines, latest = [], []
+    for place, mode in enumerate(run.modes):
+        found = by_mode.get(mode, [])
+        if not found:
+            continue
+        values = [result.accuracy or 0.0 for _, result in found]
+        band = [result.interval or (value, value) for value, (_, result) in zip(values, found, strict=True)]
+        lines.append(charts.Line(place=place, steps=[step for step, _ in found], values=values, band=band))
+        latest.append(Latest(label=mode, colour=palette.mode_variable(place), value=formats.percent(values[-1])))
+    if not lines:
+        return None
+    note = "share of right answers on the evaluation split, with 95 % intervals; step 0 is before training"
+    svg = charts.line_chart(lines, share=True, full_scale=True, wide=True)
+    return Chart(title="Evaluation accuracy", note=note, latest=latest, svg=svg)
+
+
+def _phase_chart(run: RecordedRun) -> Chart | None:
+    recorded = {key.partition("/")[2] for row in run.metrics for key in row if key.startswith("wall_s/")}
+    phases = [*(p for p in PHASES if p in recorded), *sorted(recorded - set(PHASES))]
+    if not phases:
+        return None
+    steps = [row["step"] for row in run.metrics]
+    layers = [[max(row.get(f"wall_s/{phase}", 0.0), 0.0) for row in run.metrics] for phase in phases]
+    latest = [
+        Latest(label=phase, colour=palette.phase_variable(place), value=f"{formats.number(_recent(layer))} s")
+        for place, (phase, layer) in enumerate(zip(phases, layers, strict=True))
+    ]
+    svg = charts.stacked_chart(steps, layers, wide=True)
+    return Chart(title="Seconds per phase", note="where the time of a step goes", latest=latest, svg=svg)
+
+
+def _names_between(run: RecordedRun, kind: str, metric: str = "") -> list[str]:
+    """The X of `KIND/X[/METRIC]/MODE` over all steps, in order of appearance. X may hold slashes itself."""
+    found: dict[str, None] = {}
+    for row in run.metrics:
+        for key in row:
+            if not key.startswith(f"{kind}/"):
+                continue
+            middle = key.partition("/")[2].rpartition("/")[0]
+            if metric and middle.endswith(f"/{metric}"):
+                middle = middle.removesuffix(f"/{metric}")
+            elif metric:
+                continue
+            if middle:
+                found[middle] = None
+    return list(found)[:MAX_SPLIT_CHARTS]
+
+
+def _form(run: RecordedRun, name: str, title: str, *, full_scale: bool = False, wide: bool = False) -> Chart | None:
+    return _mode_chart(run, name, title, MODE_METRICS[name], share=True, full_scale=full_scale, wide=wide)
+
+
+def _plain(run: RecordedRun, name: str, title: str, wide: bool = False) -> Chart | None:
+    return _mode_chart(run, name, title, MODE_METRICS[name], wide=wide)
+
+
+def _total(run: RecordedRun, name: str, title: str) -> Chart | None:
+    return _mode_chart(run, name, title, MODE_METRICS[name] + ", in all so far", cumulative=True, wide=True)
+
+
+def _learning(run: RecordedRun) -> list[Chart | None]:
+    return [
+        _plain(run, "reward", "Reward", wide=True),
+        _form(run, "accuracy", "Training accuracy", full_scale=True, wide=True),
+        _evaluation_chart(run),
+        _plain(run, "tokens", "Response length", wide=True),
+    ]
+
+
+def _responses(run: RecordedRun) -> list[Chart | None]:
+    found = [
+        _form(run, "well_formed", "Well-formed", full_scale=True),
+        _form(run, "leaked", "Leaked"),
+        _form(run, "truncated", "Truncated"),
+    ]
+    # Rewards that abstain are rare; a flat line at zero would only take room.
+    rare = [
+        name
+        for name in ("unscored", "few_scored")
+        if any(row.get(f"{name}/{m}") for row in run.metrics for m in run.modes)
+    ]
+    return found + [
+        _form(run, name, {"unscored": "Unscored", "few_scored": "Groups with too few scores"}[name]) for name in rare
+    ]
+
+
+def _policy(run: RecordedRun) -> list[Chart | None]:
+    return [
+        _form(run, "zero_variance", "Groups without variance", full_scale=True),
+        _plain(run, "entropy", "Entropy"),
+        _plain(run, "kl", "KL to the reference"),
+        _form(run, "clip_fraction", "Clipped tokens"),
+        _run_chart(run, "loss", "Loss"),
+        _run_chart(run, "grad_norm", "Gradient norm"),
+    ]
+
+
+def _speed(run: RecordedRun) -> list[Chart | None]:
+    return [
+        _phase_chart(run),
+        _run_chart(run, "tokens_per_s", "Tokens per second", wide=True),
+        _total(run, "rollout_tokens", "Rollout tokens"),
+        _total(run, "update_tokens", "Update tokens"),
+    ]
+
+
+def sections(run: RecordedRun) -> list[Section]:
+    """All charts that the run has data for."""
+    parts = [_mode_chart(run, f"part/{p}", p, "mean of this reward, unweighted") for p in _names_between(run, "part")]
+    tasks = [
+        _mode_chart(run, f"task/{task}/accuracy", task, "accuracy on this task", share=True, full_scale=True)
+        for task in _names_between(run, "task", "accuracy")
+    ]
+    plan: list[tuple[str, list[Chart | None], bool]] = [
+        ("Learning", _learning(run), True),
+        ("Reward parts", parts, False),
+        ("Training accuracy by task", tasks, False),
+        ("Form of the responses", _responses(run), False),
+        ("Learning signal and policy", _policy(run), False),
+        ("Speed and spending", _speed(run), True),
+    ]
+    drawn = ((title, [chart for chart in wanted if chart is not None], wide) for title, wanted, wide in plan)
+    return [Section(title=title, charts=found, wide=wide) for title, found, wide in drawn if found]

@@ -1,0 +1,113 @@
+"""The figures of a training step, flat, by the names of `hybrid_rl.insight.names`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.insight.names import SPLIT_METRICS
+from hybrid_rl.records import Finish, Outcome, Sample
+from hybrid_rl.updates.grpo import UpdateFigures
+
+
+def step_metrics(
+    groups: Sequence[Group],
+    figures: UpdateFigures,
+    reference: Sequence[Sequence[tuple[float, ...]]] | None,
+    wall_s: Mapping[str, float],
+    *,
+    step: int,
+    version: int,
+    learning_rate: float,
+) -> dict[str, float]:
+    """All metrics of a step. Modes, parts, tasks and sources that the step did not have are left out."""
+    samples = [sample for group in groups for sample in group.samples]
+    tokens = sum(sample.rollout.num_sampled_tokens for sample in samples)
+    result: dict[str, float] = {
+        "step": step,
+        "version": version,
+        "loss": figures.loss,
+        "grad_norm": mean(figures.grad_norms),
+        "learning_rate": learning_rate,
+        "ratio_deviation": figures.ratio_deviation,
+        "tokens_per_s": tokens / max(sum(wall_s.values()), 1e-9),
+        **{f"wall_s/{phase}": seconds for phase, seconds in wall_s.items()},
+    }
+    for mode in dict.fromkeys(group.mode for group in groups):
+        chosen = [g for g, group in enumerate(groups) if group.mode == mode]
+        mode_groups = [groups[g] for g in chosen]
+        values = _mode_metrics(mode_groups, figures, mode)
+        if reference is not None:
+            values["kl"] = _mean_k3(mode_groups, [reference[g] for g in chosen])
+        result |= {f"{name}/{mode}": value for name, value in values.items()}
+        result |= _split_metrics([s for group in mode_groups for s in group.samples], mode)
+    return result
+
+
+def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) -> dict[str, float]:
+    samples = [sample for group in groups for sample in group.samples]
+    rollouts = [sample.rollout for sample in samples]
+    trained = max(figures.tokens[mode], 1)
+    return {
+        "prompts": len(groups),
+        **summarise(samples),
+        "reward_std": mean(group.advantage.std for group in groups),
+        "well_formed": mean(rollout.well_formed for rollout in rollouts),
+        "leaked": mean(rollout.response.leaked for rollout in rollouts),
+        "truncated": mean(rollout.generation.finish is Finish.LENGTH for rollout in rollouts),
+        "zero_variance": mean(group.advantage.signal == "zero_variance" for group in groups),
+        "few_scored": mean(group.advantage.signal == "few_scored" for group in groups),
+        "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
+        "entropy": figures.entropy[mode] / trained,
+        "clip_fraction": figures.clipped[mode] / trained,
+        "rollout_tokens": sum(rollout.num_sampled_tokens for rollout in rollouts),
+        "update_tokens": sum(sum(sample.loss_mask) for sample in samples),
+    }
+
+
+def _split_metrics(samples: Sequence[Sample], mode: str) -> dict[str, float]:
+    """Reward parts of a mode, and its figures by task and by source."""
+    result = {}
+    parts = dict.fromkeys(name for sample in samples for name in sample.score.parts)
+    for part in parts:
+        scored = [sample.score.parts[part] for sample in samples if part in sample.score.parts]
+        result[f"part/{part}/{mode}"] = mean(scored)
+    splits: dict[str, Callable[[Sample], str]] = {
+        "task": lambda sample: sample.rollout.request.prompt.task,
+        "source": lambda sample: sample.rollout.request.prompt.source,
+    }
+    for kind, value_of in splits.items():
+        for value in dict.fromkeys(map(value_of, samples)):
+            figures = summarise([sample for sample in samples if value_of(sample) == value])
+            result |= {f"{kind}/{value}/{name}/{mode}": figures[name] for name in SPLIT_METRICS}
+    return result
+
+
+def summarise(samples: Sequence[Sample]) -> dict[str, float]:
+    """Mean reward, accuracy and length of some samples; samples without a score have no reward."""
+    scored = [sample.score for sample in samples if sample.score.outcome is Outcome.OK]
+    return {
+        "reward": mean(score.value for score in scored),
+        "accuracy": mean(sample.score.parts.get("accuracy", 0.0) for sample in samples),
+        "tokens": mean(sample.rollout.num_sampled_tokens for sample in samples),
+    }
+
+
+def _mean_k3(groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]]) -> float:
+    """Mean of exp(d) - d - 1 with d = log pi_ref - log pi, over trained tokens, pi being the sampler."""
+    total, count = 0.0, 0
+    for group, logprobs in zip(groups, reference, strict=True):
+        for sample, values in zip(group.samples, logprobs, strict=True):
+            mask = np.asarray(sample.loss_mask, dtype=bool)
+            difference = (np.asarray(values) - np.asarray(sample.rollout.generation.logprobs))[mask]
+            total += float((np.exp(difference.clip(-20, 20)) - difference - 1).sum())
+            count += int(mask.sum())
+    return total / max(count, 1)
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean, 0 of nothing."""
+    items = list(values)
+    return float(sum(items)) / len(items) if items else 0.0

@@ -1,0 +1,53 @@
+"""Every metric of `metrics.jsonl`, once, with its unit. Full names are `name`, `name/MODE` or deeper, as below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+RUN_METRICS: dict[str, str] = {
+    "step": "number of the training step, from 1",
+    "version": "policy version after the step",
+    "loss": "GRPO loss of the step, nats",
+    "grad_norm": "norm of the gradient before clipping (mean over the optimizer steps of the step)",
+    "learning_rate": "base learning rate",
+    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first, on-policy mini-batch",
+    "tokens_per_s": "sampled response tokens per second of the whole step",
+}
+"""Keys without a mode."""
+
+PHASES = ("generate", "score", "reference", "update", "sync", "save")
+"""`wall_s/PHASE`: seconds of the step spent in the phase."""
+
+MODE_METRICS: dict[str, str] = {
+    "prompts": "prompts answered in the mode",
+    "reward": "mean reward",
+    "reward_std": "mean over groups of the standard deviation of the reward inside the group",
+    "accuracy": "mean of the accuracy part, in [0, 1]",
+    "tokens": "mean number of sampled tokens of a response",
+    "well_formed": "share of responses that ended by themselves with exactly the mode's think block",
+    "leaked": "share of responses with other think blocks than the mode asks for",
+    "truncated": "share of responses cut at their budget",
+    "zero_variance": "share of groups whose rewards are all equal (advantage 0)",
+    "unscored": "share of responses without a score",
+    "few_scored": "share of groups with fewer than two scored responses (advantage 0)",
+    "entropy": "mean entropy of the policy at sampled tokens, nats",
+    "kl": "mean k3 estimate of KL(policy || reference) at sampled tokens, nats",
+    "clip_fraction": "share of sampled tokens where the clip is active",
+    "rollout_tokens": "sampled response tokens",
+    "update_tokens": "sampled response tokens that the loss was computed on",
+}
+"""`NAME/MODE`."""
+
+SPLIT_METRICS = ("reward", "accuracy", "tokens")
+"""Also as `task/TASK/NAME/MODE` and `source/SOURCE/NAME/MODE`."""
+
+
+def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str], sources: Iterable[str]) -> list[str]:
+    """All names that a run with these modes, reward parts, tasks and sources writes."""
+    modes = list(modes)
+    names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
+    names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
+    names += [f"part/{part}/{mode}" for part in parts for mode in modes]
+    for kind, values in (("task", tasks), ("source", sources)):
+        names += [f"{kind}/{v}/{name}/{mode}" for v in values for name in SPLIT_METRICS for mode in modes]
+    return names

@@ -1,0 +1,63 @@
+"""What a run is about to do, in numbers that are named after what they count."""
+
+from __future__ import annotations
+
+from hybrid_rl.algorithm.modes import StratifiedModes
+from hybrid_rl.config import Config
+
+
+def describe_plan(config: Config, run_dir: str, start: str) -> list[tuple[str, str]]:
+    """The resolved plan as (topic, sentence) pairs.
+
+    Args:
+        start: where the first weights come from.
+    """
+    train, modes = config.train, config.modes
+    counts = StratifiedModes(modes.shares).assign(1, train.prompts_per_step)
+    responses = train.prompts_per_step * train.responses_per_prompt
+    budget = sum(modes.kinds[mode].max_new_tokens for mode in counts) * train.responses_per_prompt
+    weights = {name: source.weight for name, source in config.data.sources.items()}
+    total = sum(weights.values())
+    plan = [
+        ("policy", start),
+        (
+            "step",
+            f"{train.prompts_per_step} prompts x {train.responses_per_prompt} responses = {responses:,} responses, at "
+            f"most {budget:,} sampled tokens, {train.mini_batches} optimizer step{'s' * (train.mini_batches > 1)}; "
+            f"{config.run.steps} steps",
+        ),
+    ]
+    for name, kind in modes.kinds.items():
+        plan.append(
+            (
+                f"mode {name}",
+                f"{counts.count(name)} prompts a step, up to {kind.max_new_tokens} tokens a response, temperature "
+                f"{kind.temperature:g}, template {kind.template_args or 'as it is'}",
+            )
+        )
+    plan.append(("data", ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())))
+    plan.append(("reward", " + ".join(f"{part.weight:g} {name}" for name, part in config.rewards.items())))
+    cluster = config.cluster
+    where = "as Ray actors" if cluster.executor == "ray" else "in this process"
+    plan.append(
+        (
+            "workers",
+            f"1 actor, {cluster.rollout_workers} rollout, 1 reference, {cluster.reward_workers} reward, {where}",
+        )
+    )
+    evaluation = config.evaluation
+    if evaluation.before or evaluation.after or evaluation.every_steps:
+        times = [name for name, on in (("before", evaluation.before), ("after", evaluation.after)) if on]
+        times += [f"every {evaluation.every_steps} steps"] if evaluation.every_steps else []
+        plan.append(("evaluation", f"{evaluation.prompts_per_mode} held-out prompts a mode, {' and '.join(times)}"))
+    kept = f"the last {config.checkpoints.keep_last}"
+    if config.checkpoints.keep_best:
+        kept += f" and the best by {config.checkpoints.keep_best}"
+    plan.append(
+        (
+            "saved",
+            f"{run_dir}: metrics, all responses, report; a checkpoint every {config.checkpoints.every_steps} "
+            f"steps, {kept} kept",
+        )
+    )
+    return plan

@@ -1,0 +1,164 @@
+"""Writes down what a run does: metrics, samples, evaluations, checkpoints, summary, report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.build import Run
+from hybrid_rl.errors import EngineMismatch, Interrupted, UserError
+from hybrid_rl.insight.evaluation import evaluate
+from hybrid_rl.insight.metrics import step_metrics
+from hybrid_rl.insight.report import write_report
+from hybrid_rl.insight.samples_log import sample_rows
+from hybrid_rl.updates.grpo import UpdateFigures
+
+
+class PhaseClock:
+    """`with clock("generate"): ...` shows the phase and adds its seconds to `wall_s`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.wall_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self._run.view.phase(phase)
+        start = time.monotonic()
+        yield
+        self.wall_s[phase] = self.wall_s.get(phase, 0.0) + time.monotonic() - start
+
+
+class Recorder:
+    """Used as a context manager: whatever ends the run, its state and what is known of it are written down."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._first_step = run.done + 1
+        self._saved: int | None = None
+        self._metric: float | None = None
+        self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
+
+    def __enter__(self) -> Recorder:
+        self._write_summary("running")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+        # After bad input or a request to stop the weights are those of the last finished step. After a forced stop or
+        # an unexpected error nobody knows; the checkpoint before is there.
+        if isinstance(error, (Interrupted, UserError)) and not self._run.warm_up_needed:
+            self.checkpoint()
+        self._write_summary("interrupted" if stopped else "failed")
+
+    def phases(self) -> PhaseClock:
+        return PhaseClock(self._run)
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
+        folder = self._run.folder
+        folder.write_rollouts(step, sample_rows(step, groups, folder, self._run.material.format.prompt_text))
+
+    def step(
+        self,
+        step: int,
+        version: int,
+        groups: Sequence[Group],
+        figures: UpdateFigures,
+        reference: Sequence[Sequence[tuple[float, ...]]] | None,
+        wall_s: dict[str, float],
+    ) -> None:
+        config = self._run.config
+        learning_rate = config.train.optimizer.learning_rate
+        metrics = step_metrics(
+            groups, figures, reference, wall_s, step=step, version=version, learning_rate=learning_rate
+        )
+        self._metric = metrics.get(config.checkpoints.keep_best or "")
+        self._run.folder.append("metrics.jsonl", metrics)
+        self._run.done = step
+        self._run.view.step(metrics, config.run.steps)
+        if step == self._first_step:
+            self._check_on_policy(figures.ratio_deviation)
+
+    def evaluation(self, when: Literal["before", "after"] | int) -> None:
+        """Evaluate; `before` and `after` go into the summary, a step into eval.jsonl."""
+        run = self._run
+        prompts, modes = run.material.eval_prompts, run.config.modes
+        name = f"evaluation {when}" if isinstance(when, str) else f"evaluation at step {when}"
+        run.view.stage(name, len(prompts) * len(modes.kinds))
+        with run.clock("evaluate"):
+            found = evaluate(
+                prompts,
+                modes,
+                run.rollouts,
+                run.rewards,
+                seed=run.config.run.seed,
+                progress=lambda done: run.view.advance(done, {}),
+            )
+        if isinstance(when, str):
+            self._summary["eval"][when] = found
+            self._write_summary("running")
+        else:
+            run.folder.append("eval.jsonl", {"step": when, "eval": found})
+            run.view.stage("training", run.config.run.steps)
+
+    def checkpoint(self) -> None:
+        """Save the state after the last finished step, once."""
+        run, rules = self._run, self._run.config.checkpoints
+        if self._saved != run.done:
+            run.view.phase("save")
+            with run.clock("save"):
+                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric)
+                run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
+                self._write_summary("running")
+                write_report(run.folder.path)
+            self._saved = run.done
+
+    def finish(self) -> dict[str, Any]:
+        self._write_summary("completed")
+        write_report(self._run.folder.path)
+        return self._summary
+
+    def _check_on_policy(self, deviation: float) -> None:
+        """On-policy, sampler and trainer are the same function; if they differ, every later ratio is wrong."""
+        tolerance = self._run.config.train.on_policy_tolerance
+        if tolerance is None:
+            tolerance = 1e-3 if self._run.material.full_precision else 0.3
+        if deviation > tolerance:
+            raise EngineMismatch(
+                f"on the first step the trainer's and the sampler's probability of a token differ by a factor of up to "
+                f"1 + {deviation:.2g}, more than train.on_policy_tolerance ({tolerance:g}); the rollout engine does "
+                f"not compute what the actor computes"
+            )
+
+    def _write_summary(self, status: str) -> None:
+        run = self._run
+        phases: Counter[str] = Counter()
+        tokens: dict[str, dict[str, int]] = defaultdict(lambda: {"rollout": 0, "update": 0})
+        for mode in run.config.modes.kinds:
+            tokens[mode] = {"rollout": 0, "update": 0}
+        for row in run.folder.metrics():
+            for key, value in row.items():
+                name, _, rest = key.partition("/")
+                if name == "wall_s":
+                    phases[rest] += value
+                elif name in ("rollout_tokens", "update_tokens"):
+                    tokens[rest][name.removesuffix("_tokens")] += int(value)
+        self._summary |= {
+            "status": status,
+            "steps": run.done,
+            "seed": run.config.run.seed,
+            "policy": {"parameters": run.num_parameters},
+            "wall_s": {**run.wall_s, **phases},
+            "stages_wall_s": run.wall_s,
+            "tokens": dict(tokens),
+        }
+        run.folder.write_summary(self._summary)

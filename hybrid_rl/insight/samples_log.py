@@ -1,0 +1,55 @@
+"""A sample as one object of `rollouts/step_NNNNNN.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.images import ImageRef, content_name
+from hybrid_rl.records import Outcome, Prompt, Sample
+from hybrid_rl.run_folder import RunFolder
+
+
+def sample_rows(
+    step: int, groups: Sequence[Group], folder: RunFolder, prompt_text: Callable[[Prompt, str], str]
+) -> Iterator[dict[str, Any]]:
+    """Everything about each sample, so that rewards and advantages can be recomputed from the file alone."""
+    for group in groups:
+        request = group.samples[0].rollout.request
+        text = prompt_text(request.prompt, request.mode)
+        images = [_keep(folder, ref) for ref in request.prompt.images]
+        for sample in group.samples:
+            yield {"step": step, **_row(sample), "prompt": text, "images": images}
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    rollout, score = sample.rollout, sample.score
+    request, generation, response = rollout.request, rollout.generation, rollout.response
+    scalar = len(set(sample.advantages)) <= 1
+    return {
+        "prompt_id": request.prompt.id,
+        "group": request.group,
+        "index": request.index,
+        "mode": request.mode,
+        "source": request.prompt.source,
+        "task": request.prompt.task,
+        "text": response.text,
+        "thought": response.thought,
+        "answer": response.answer,
+        "ids": list(generation.ids),
+        "logprobs": list(generation.logprobs),
+        "sampled": list(generation.sampled),
+        "gold": request.prompt.gold,
+        "parts": dict(score.parts),
+        "reward": score.value if score.outcome is Outcome.OK else None,
+        # One number where the estimator gives every token the same, as group-relative ones do.
+        "advantage": (sample.advantages[0] if sample.advantages else 0.0) if scalar else list(sample.advantages),
+        "outcome": score.outcome.value,
+        "finish": generation.finish.value,
+        "policy_versions": list(rollout.versions),
+    }
+
+
+def _keep(folder: RunFolder, ref: ImageRef) -> str:
+    return folder.write_image(content_name(ref), ref.read_bytes())

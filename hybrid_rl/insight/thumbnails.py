@@ -1,0 +1,52 @@
+"""Images of prompts as data URIs. Each is decoded and written anew, so that nothing but pixels reaches the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_SIDE = 360
+"""Pixels."""
+_PNG_BYTES = 40_000
+"""A PNG larger than this is a photograph and becomes a JPEG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """`uri` is empty where the image cannot be shown. `coarse`: so small that it is shown enlarged, pixel by pixel."""
+
+    name: str
+    uri: str = ""
+    coarse: bool = False
+
+
+def thumbnail(run_dir: Path, name: str) -> Thumbnail:
+    """The image at a path relative to the run folder; only files inside the folder are read."""
+    from PIL import Image
+
+    try:
+        path = (run_dir / name).resolve()
+        if not path.is_relative_to(run_dir.resolve()):
+            return Thumbnail(name)
+        with Image.open(path) as opened:
+            opened.draft("RGB", (MAX_SIDE * 2, MAX_SIDE * 2))
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Thumbnail(name)
+    coarse = max(image.size) < 120
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    data, kind = _encode(image, "PNG"), "png"
+    if len(data) > _PNG_BYTES:
+        data, kind = _encode(image, "JPEG"), "jpeg"
+    return Thumbnail(name, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", coarse)
+
+
+def _encode(image: object, kind: str) -> bytes:
+    from PIL import Image
+
+    assert isinstance(image, Image.Image)
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, optimize=True, quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,130 @@
+"""What can be found wrong before the first step is found here, before a folder or a process exists."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from itertools import chain
+
+from hybrid_rl.chat_format import TemplateChatFormat
+from hybrid_rl.config import Config
+from hybrid_rl.data.mixture import Mixture
+from hybrid_rl.data.sources import make_mixture
+from hybrid_rl.errors import ConfigError, DataError, PluginError
+from hybrid_rl.insight.names import metric_names
+from hybrid_rl.plugins import load
+from hybrid_rl.policy import outline_policy
+from hybrid_rl.records import Prompt
+from hybrid_rl.scoring import Scorer
+
+_LOOKED_AT = 64
+"""Prompts of each split that are rendered and measured beforehand; the rest is met during the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the driver needs of a checked config.
+
+    Attributes:
+        format: the policy's chat format.
+        prompts: training prompts.
+        eval_prompts: the held-out prompts of an evaluation.
+        wants_thought: by mode, whether it asks for a thought.
+        full_precision: forward passes are in float32.
+    """
+
+    format: TemplateChatFormat
+    prompts: Mixture
+    eval_prompts: list[Prompt]
+    wants_thought: dict[str, bool]
+    full_precision: bool
+
+
+def prepare(config: Config, checkpoint: str | None = None) -> Material:
+    """Load data, chat format and plug-ins, and check that they fit together.
+
+    Args:
+        checkpoint: folder with the processor, instead of the config's model.
+
+    Raises:
+        UserError: what is wrong, where, and how to mend it.
+    """
+    outline = outline_policy(
+        config.model, config.modes, seed=config.run.seed, search=config.search, checkpoint=checkpoint
+    )
+    chat = outline.format
+    _check_budgets(config, chat)
+    seed, search = config.run.seed, config.search
+    prompts = make_mixture(config.data.sources, "train", seed, search)
+    held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
+    looked_at = [*prompts.first(_LOOKED_AT), *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
+    wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}
+    scorer = Scorer(config.rewards, search, wants_thought)
+    for prompt in looked_at:
+        scorer.check(prompt)
+        _check_length(config, chat, prompt, outline.context_length)
+    _check_engine(config)
+    _check_best_metric(config, looked_at)
+    if config.warmup is not None and config.model.path is None:
+        _check_warmup(config, chat)
+    return Material(
+        format=chat,
+        prompts=prompts,
+        eval_prompts=held_out,
+        wants_thought=wants_thought,
+        full_precision=outline.full_precision,
+    )
+
+
+def _check_budgets(config: Config, chat: TemplateChatFormat) -> None:
+    for mode, kind in config.modes.kinds.items():
+        least = chat.shortest_response(mode)
+        if kind.max_new_tokens < least:
+            raise ConfigError(
+                f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but the shortest valid response of the "
+                f"mode has {least} tokens; raise it"
+            )
+
+
+def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+    for mode, kind in config.modes.kinds.items():
+        length = len(chat.prompt_ids(prompt, mode))
+        if length + kind.max_new_tokens > context_length:
+            raise DataError(
+                f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
+                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
+                f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def _check_engine(config: Config) -> None:
+    engine = load(config.rollout.engine, config.search)
+    if not callable(getattr(engine, "generate", None)):
+        raise PluginError(
+            f"rollout.engine '{config.rollout.engine}' has no generate(requests); see hybrid_rl.protocols.RolloutEngine"
+        )
+
+
+def _check_best_metric(config: Config, prompts: list[Prompt]) -> None:
+    wanted = config.checkpoints.keep_best
+    if wanted is None:
+        return
+    tasks = dict.fromkeys(chain((p.task for p in prompts), *(part.by_task or {} for part in config.rewards.values())))
+    names = metric_names(config.modes.kinds, config.rewards, tasks, config.data.sources)
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.3)
+        hint = f"; did you mean '{near[0]}'?" if near else "; docs/metrics.md lists them"
+        raise ConfigError(f"checkpoints.keep_best: there is no metric '{wanted}'{hint}")
+
+
+def _check_warmup(config: Config, chat: TemplateChatFormat) -> None:
+    assert config.warmup is not None
+    examples = make_mixture(config.warmup.sources, "train", config.run.seed, config.search)
+    for prompt in examples.first(len(config.warmup.sources)):
+        for mode in config.modes.kinds:
+            if chat.thought(mode) == "opened" and not prompt.thought:
+                raise DataError(
+                    f"warmup: prompt {prompt.id} of source {prompt.source} has no reference thought, which mode {mode} "
+                    f"learns from; give the data a `thought` column"
+                )
+            chat.response_ids(prompt, mode, prompt.thought if chat.thought(mode) != "closed" else "", prompt.gold)

@@ -1,0 +1,89 @@
+"""The seams of the system: what a plug-in looks like. Every built-in satisfies the same Protocol as a third-party one.
+
+Where a config key takes a `target`, it names one of these by `module:name` or `file.py:name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hybrid_rl.records import Generation, Prompt, Request, Response
+
+Split = Literal["train", "eval"]
+Weights = Mapping[str, npt.NDArray[np.generic]]
+"""Parameter name -> array. bfloat16 tensors travel as uint16 views; `hybrid_rl.workers.weights` converts."""
+
+
+@runtime_checkable
+class PromptSource(Protocol):
+    """An ordered, random-access collection of prompts.
+
+    A source class is built as `Source(name=..., split=..., seed=..., **args)`; if it has a parameter `search`, it also
+    gets the folders that paths are looked up in. It must give the same prompt for the same index in every process. The
+    prompts of the two splits must not share their material.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Prompt: ...
+
+
+class Reward(Protocol):
+    """A reward: a plain function, or a class built once with the `args` of its config entry and then called.
+
+    It asks for what it needs by parameter name: `answer` (final answer; the reward is not called without one unless it
+    also asks for `text` or `well_formed`), `thought`, `text`, `ids`, `mode`, `finish`, `well_formed`, `leaked`, `gold`,
+    `task`, `prompt` or any column of the data row. It returns a number, or None to abstain.
+    """
+
+    def __call__(self, **wanted: Any) -> float | None: ...
+
+
+class ChatFormat(Protocol):
+    """Text in, token ids out and back, for every mode. Nothing else in the project renders or splits text.
+
+    Laws (tested for every format): `prompt_ids` equals the processor's own chat template; the prompt part of a target
+    equals `prompt_ids`; `parse` returns the thought and answer that `target_ids` was given.
+    """
+
+    def prompt_ids(self, prompt: Prompt, mode: str) -> tuple[int, ...]:
+        """Token ids of the prompt, ending where the response begins; the mode's prefilled tokens belong to it [P]."""
+        ...
+
+    def target_ids(
+        self, prompt: Prompt, mode: str, thought: str, answer: str
+    ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Ids of prompt and response, and the loss mask: True on response tokens, stop token included [P+L], [P+L]."""
+        ...
+
+    def parse(self, ids: Sequence[int], mode: str) -> Response:
+        """Split generated ids into thought and final answer, as the reconstructed assistant turn has them."""
+        ...
+
+    def stop_ids(self, mode: str) -> tuple[int, ...]:
+        """Ids that end a response."""
+        ...
+
+
+class RolloutEngine(Protocol):
+    """Generates responses with the weights it was last given.
+
+    An engine class is built as `Engine(policy, **args)` with a `hybrid_rl.policy.Policy`; the policy's weights are
+    replaced in place between calls.
+    """
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """One generation per request, in order. Requests of a group are adjacent and share prompt and mode."""
+        ...
+
+
+class ModeSchedule(Protocol):
+    """Decides which prompt is answered in which mode."""
+
+    def assign(self, step: int, num_prompts: int) -> list[str]:
+        """The mode of each prompt of a step, `num_prompts` long."""
+        ...

@@ -1,0 +1,40 @@
+"""Libraries that would phone home, draw bars or warn about nothing are told not to. Call before they are imported."""
+
+from __future__ import annotations
+
+import os
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Workers take turns on the same cores; a waiting thread must not spin on another worker's core.
+    "OMP_WAIT_POLICY": "passive",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def quiet_environment() -> dict[str, str]:
+    """Set the variables in this process, where the user has not, and return them for worker processes."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    return {name: os.environ[name] for name in _ENVIRONMENT}
+
+
+def quiet_transformers() -> None:
+    """No progress bars and only errors from transformers."""
+    quiet_environment()
+    import torch
+
+    if not torch.cuda.is_available():
+        # DeepSpeed, which transformers imports where it is installed, otherwise warns that it found no accelerator.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,185 @@
+"""What flows through a training step, in order. Reading this file is reading the system.
+
+    Prompt -> Request (one response asked for) -> Rollout (the response) -> Score -> Sample (what the loss sees)
+
+Records are frozen; new knowledge wraps old (`Sample(rollout, score, ...)`), nothing is filled in later.
+Lengths in brackets: [L] = one entry per generated token of the response, the stop token included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from hybrid_rl.images import ImageRef
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of the conversation. Images of the prompt stand, in order, before the text of the first user turn."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A question with its reference answer.
+
+    Attributes:
+        id: unique within its source and stable between runs.
+        source: name of the data source (`data.sources`).
+        task: picks the reward where a reward is given `by_task`, and splits the metrics.
+        gold: the reference answer, as text.
+        thought: a reference chain of thought for supervised stages; empty where the data has none.
+        columns: every other column of the data row; rewards may ask for them by name.
+    """
+
+    id: str
+    source: str
+    task: str
+    messages: tuple[Message, ...]
+    gold: str
+    images: tuple[ImageRef, ...] = ()
+    thought: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Finish(StrEnum):
+    """Why a response ended: the model stopped, or its budget of new tokens ran out."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Outcome(StrEnum):
+    """What became of scoring one response. Anything but OK leaves the statistics of the group."""
+
+    OK = "ok"
+    ABSTAIN = "abstain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One response to generate. The requests of a `group` share prompt and mode and are compared with each other.
+
+    Attributes:
+        mode: a key of `modes.kinds`.
+        group: the baseline's unit, `prompt_id/mode@step`.
+        index: which response of the group this is, from 0.
+        seed: seeds this response's own random stream, so that it does not depend on how work is spread.
+        max_new_tokens: budget of generated tokens, the stop token included.
+        temperature: 0 is greedy.
+    """
+
+    prompt: Prompt
+    mode: str
+    group: str
+    index: int
+    seed: int
+    max_new_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What an engine returns for a request.
+
+    Attributes:
+        ids: generated token ids [L].
+        logprobs: log-probability of each token under the distribution it was drawn from, in nats [L].
+        sampled: False where the engine forced the token; forced tokens are never trained on [L].
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    sampled: tuple[bool, ...]
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A response as `ChatFormat.parse` reads it.
+
+    Attributes:
+        text: the decoded response without its stop token; special tokens are kept.
+        thought: text of the think block; empty where there is none.
+        answer: the final answer; None where the thought was never closed, so that no answer exists.
+        closed: the response has a final answer part: its thought, if the mode opens one, was closed.
+        leaked: the think blocks are not those that the mode asks for: any in a mode without thought, none or several
+            in a mode with thought.
+    """
+
+    text: str
+    thought: str
+    answer: str | None
+    closed: bool
+    leaked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A finished response with its provenance.
+
+    Attributes:
+        versions: oldest and newest policy version that produced one of its tokens.
+    """
+
+    request: Request
+    generation: Generation
+    response: Response
+    versions: tuple[int, int]
+
+    @property
+    def well_formed(self) -> bool:
+        """Ended by itself, with exactly the think block that its mode asks for."""
+        return self.generation.finish is Finish.STOP and not self.response.leaked
+
+    @property
+    def num_sampled_tokens(self) -> int:
+        return sum(self.generation.sampled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The reward of one response.
+
+    Attributes:
+        value: weighted sum of the parts; meaningless unless `outcome` is OK.
+        parts: unweighted value of each reward by its name in the config.
+    """
+
+    value: float
+    parts: Mapping[str, float]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One response as the loss sees it.
+
+    Attributes:
+        advantages: one value per token; scalar estimators repeat theirs [L].
+        trained: False where the sample is left out of the loss (no score).
+    """
+
+    rollout: Rollout
+    score: Score
+    advantages: tuple[float, ...]
+    trained: bool
+
+    @property
+    def loss_mask(self) -> tuple[bool, ...]:
+        """True for the tokens that the loss is computed on [L]."""
+        return self.rollout.generation.sampled if self.trained else (False,) * len(self.advantages)
+
+
+def stable_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part and on nothing else (not on the process or the platform)."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

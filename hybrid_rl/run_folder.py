@@ -1,0 +1,184 @@
+"""The folder of a run: the only place that knows its layout and writes to it.
+
+config.yaml  metrics.jsonl  eval.jsonl  summary.json  report.html
+rollouts/step_NNNNNN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hybrid_rl.config import Config, dump_config, load_config
+from hybrid_rl.errors import RunFolderError
+
+Stage = Literal["warmup", "train"]
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A saved state.
+
+    Attributes:
+        stage: the stage it was taken in.
+        step: steps of that stage that are done.
+        metric: value of `checkpoints.keep_best` at that step; None where it has none.
+    """
+
+    path: Path
+    stage: Stage
+    step: int
+    metric: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    path: Path
+
+    # --- opening -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def planned(cls, config: Config) -> RunFolder:
+        """Where a new run will live.
+
+        Raises:
+            RunFolderError: the folder exists already, or could not be made there.
+        """
+        path = Path(config.run.dir) if config.run.dir else Path("runs", config.name, time.strftime("%Y%m%d-%H%M%S"))
+        if path.exists():
+            raise RunFolderError(
+                f"run folder {path} exists already; name another with run.dir, or go on with `hybrid-rl train --resume "
+                f"{path}`"
+            )
+        ancestor = next(p for p in path.absolute().parents if p.exists())
+        if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+            raise RunFolderError(f"run folder {path} cannot be made: {ancestor} is not a folder you may write to")
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """The folder of an earlier run.
+
+        Raises:
+            RunFolderError: it is none.
+        """
+        folder = cls(Path(path))
+        if not (folder.path / "config.yaml").is_file():
+            raise RunFolderError(f"{path} is not a run folder: it has no config.yaml; check the path")
+        return folder
+
+    def create(self, config: Config) -> None:
+        try:
+            for name in ("rollouts", "images", "checkpoints"):
+                (self.path / name).mkdir(parents=True)
+            (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"run folder {self.path} cannot be made: {error.strerror}") from error
+
+    def config(self) -> Config:
+        return load_config(self.path / "config.yaml")
+
+    # --- checkpoints -------------------------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All complete checkpoints, oldest first; those of the warm-up precede those of training."""
+        found = []
+        for path in sorted((self.path / "checkpoints").glob("*/" + STATE_FILE)):
+            state = json.loads(path.read_text())
+            found.append(Checkpoint(path=path.parent, stage=state["stage"], step=state["step"], metric=state["metric"]))
+        return sorted(found, key=lambda c: (c.stage == "train", c.step))
+
+    def last_checkpoint(self) -> Checkpoint:
+        """Raises a RunFolderError if there is none."""
+        found = self.checkpoints()
+        if not found:
+            raise RunFolderError(f"run folder {self.path} has no checkpoint; start the run anew")
+        return found[-1]
+
+    def write_checkpoint(
+        self, save: Callable[[str], None], stage: Stage, step: int, metric: float | None = None
+    ) -> Checkpoint:
+        """Have `save` fill a folder, and make it a checkpoint in one move, so that none is ever half there."""
+        name = f"step_{step:06d}" if stage == "train" else f"warmup_{step:06d}"
+        final, temporary = self.path / "checkpoints" / name, self.path / "checkpoints" / f".{name}.part"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save(str(temporary))
+        (temporary / STATE_FILE).write_text(json.dumps({"stage": stage, "step": step, "metric": metric}))
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        return Checkpoint(path=final, stage=stage, step=step, metric=metric)
+
+    def prune_checkpoints(self, keep_last: int, best_is: Literal["max", "min"]) -> None:
+        """Keep the newest ones and the best one; once training has begun, those of the warm-up go."""
+        found = self.checkpoints()
+        train = [c for c in found if c.stage == "train"]
+        keep = {c.path for c in (train or found)[-keep_last:]}
+        best = self.best_checkpoint(best_is)
+        for checkpoint in found:
+            if checkpoint.path not in keep and (best is None or checkpoint.path != best.path):
+                shutil.rmtree(checkpoint.path)
+
+    def best_checkpoint(self, best_is: Literal["max", "min"]) -> Checkpoint | None:
+        """The best by its metric, the newest among equals; None where none has a metric."""
+        sign = 1 if best_is == "max" else -1
+        rated = [(sign * c.metric, c.step, c) for c in self.checkpoints() if c.metric is not None]
+        return max(rated, key=lambda r: r[:2])[2] if rated else None
+
+    # --- records -----------------------------------------------------------------------------------------------
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add a line to a JSON Lines file."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._replace(self.path / "rollouts" / f"step_{step:06d}.jsonl", text)
+
+    def write_image(self, name: str, data: bytes) -> str:
+        """Keep an image once; returns its path relative to the run folder."""
+        path = self.path / "images" / name
+        if not path.exists():
+            path.write_bytes(data)
+        return f"images/{name}"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(self._lines("metrics.jsonl"))
+
+    def summary(self) -> dict[str, Any]:
+        path = self.path / "summary.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return found
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        self._replace(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was recorded after a step, so that a resumed run writes it anew."""
+        for name in ("metrics.jsonl", "eval.jsonl"):
+            kept = [row for row in self._lines(name) if row["step"] <= step]
+            if (self.path / name).exists():
+                self._replace(self.path / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        for path in (self.path / "rollouts").glob("step_*.jsonl"):
+            if int(path.stem.removeprefix("step_")) > step:
+                path.unlink()
+
+    def _lines(self, name: str) -> Iterable[dict[str, Any]]:
+        path = self.path / name
+        if path.is_file():
+            # A line without its end was cut by a crash; what it was to say is trained again.
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+                yield json.loads(line)
+
+    def _replace(self, path: Path, text: str) -> None:
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,78 @@
+"""What can be done with a finished run or one of its checkpoints: evaluate it, ask it. In this process, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.config import Config
+from hybrid_rl.errors import ConfigError, RunFolderError
+from hybrid_rl.images import FileImage
+from hybrid_rl.insight.evaluation import evaluate
+from hybrid_rl.preflight import prepare
+from hybrid_rl.records import Message, Prompt, Response
+from hybrid_rl.run_folder import STATE_FILE, RunFolder
+from hybrid_rl.workers.reward import RewardWorker
+from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.setup import WorkerSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint with the config of its run."""
+
+    config: Config
+    checkpoint: str
+
+
+def open_saved(target: Path) -> Saved:
+    """Find the checkpoint that a path means: itself, or the last one of a run.
+
+    Raises:
+        RunFolderError: the path is neither a run with a checkpoint nor a checkpoint inside a run.
+    """
+    if (target / STATE_FILE).is_file():
+        return Saved(RunFolder.existing(target.resolve().parent.parent).config(), str(target))
+    if not (target / "config.yaml").is_file():
+        raise RunFolderError(f"{target} is neither a run folder nor a checkpoint of one; check the path")
+    folder = RunFolder.existing(target)
+    return Saved(folder.config(), str(folder.last_checkpoint().path))
+
+
+def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
+    """Evaluate afresh, in the form of `summary.json`'s `eval.after`."""
+    config = saved.config
+    if num_prompts is not None:
+        evaluation = config.evaluation.model_copy(update={"prompts_per_mode": num_prompts})
+        config = config.model_copy(update={"evaluation": evaluation})
+    material = prepare(config, saved.checkpoint)
+    worker = RolloutWorker(WorkerSetup(config=config, checkpoint=saved.checkpoint))
+    scorer = RewardWorker(config, material.wants_thought)
+    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed)
+
+
+def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:
+    """Sample one response, as in training.
+
+    Raises:
+        ConfigError: there is no such mode.
+        DataError: an image cannot be read, or the question is longer than the context.
+    """
+    kinds = saved.config.modes.kinds
+    chosen = mode if mode is not None else next(iter(kinds))
+    if chosen not in kinds:
+        raise ConfigError(f"there is no mode '{chosen}'; the run has {', '.join(kinds)}")
+    prompt = Prompt(
+        id="question",
+        source="command line",
+        task="",
+        messages=(Message(role="user", text=question),),
+        gold="",
+        images=tuple(FileImage(str(path)) for path in images),
+    )
+    request = make_requests([prompt], [chosen], saved.config.modes, step=0, num_responses=1, seed=seed)
+    worker = RolloutWorker(WorkerSetup(config=saved.config, checkpoint=saved.checkpoint))
+    return worker.generate(request)[0].response

@@ -1,0 +1,76 @@
+"""The supervised stage: the policy learns both formats, and some skill, from reference thoughts and answers.
+
+Long-CoT warm-up of MiniCPM-V 4.5 (arXiv 2509.18154, section 2.3) in small. The loss is the mean negative log-likelihood
+of a mode's target tokens, averaged over modes, so that long targets do not drown short ones. Learning rate: WSD.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hybrid_rl.algorithm.modes import StratifiedModes
+from hybrid_rl.algorithm.schedule import wsd
+from hybrid_rl.config import Config
+from hybrid_rl.data.sources import make_mixture
+from hybrid_rl.policy import Policy
+from hybrid_rl.records import Prompt
+from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.optimizer import PartOptimizer
+
+
+class SupervisedStage:
+    """Takes the supervised steps of a policy, in order; step i is a pure function of the seed and i.
+
+    Args:
+        done: steps taken before, when the stage goes on after an interruption.
+    """
+
+    def __init__(self, policy: Policy, config: Config, done: int = 0) -> None:
+        assert config.warmup is not None
+        self._policy = policy
+        self._config = config.warmup
+        self._max_tokens = config.train.max_tokens_per_micro_batch
+        self._mixture = make_mixture(config.warmup.sources, "train", config.run.seed, config.search)
+        # Every mode alike, whatever the shares of the GRPO stage: one warm-up serves all ratios.
+        self._modes = StratifiedModes(dict.fromkeys(config.modes.kinds, 1 / len(config.modes.kinds)))
+        self.optimizer = PartOptimizer(policy.model, config.warmup.optimizer, config.model.parts)
+        self.done = done
+
+    def advance(self, count: int) -> float:
+        """Take up to `count` more steps and return their mean loss, in nats a token."""
+        losses = []
+        for _ in range(min(count, self._config.steps - self.done)):
+            self.done += 1
+            losses.append(self._step(self.done))
+        return sum(losses) / len(losses) if losses else float("nan")
+
+    def _step(self, step: int) -> float:
+        config = self._config
+        prompts = self._mixture.draw(step, config.batch_size)
+        modes = self._modes.assign(step, len(prompts))
+        rows = [self._row(prompt, mode) for prompt, mode in zip(prompts, modes, strict=True)]
+        tokens: Counter[str] = Counter()
+        for row, mode in zip(rows, modes, strict=True):
+            tokens[mode] += len(row.response)
+        total = 0.0
+        for batch in micro_batches(rows, self._max_tokens):
+            output = response_logprobs(self._policy, [rows[i] for i in batch])
+            weights_B = output.logprobs_BL.new_tensor([1 / (len(tokens) * tokens[modes[i]]) for i in batch])
+            loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()
+            loss.backward()
+            total += loss.item()
+        self.optimizer.step(
+            wsd(
+                step,
+                total=config.steps,
+                warmup=config.warmup_steps,
+                decay=round(config.decay_fraction * config.steps),
+                final_scale=config.final_scale,
+            )
+        )
+        return total
+
+    def _row(self, prompt: Prompt, mode: str) -> Row:
+        chat = self._policy.format
+        thought = prompt.thought if chat.thought(mode) != "closed" else ""
+        return Row(chat.inputs(prompt, mode), chat.response_ids(prompt, mode, thought, prompt.gold))

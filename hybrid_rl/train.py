@@ -1,0 +1,75 @@
+"""The training loop: prompts -> requests -> rollouts -> scores -> groups -> update -> weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hybrid_rl.algorithm.advantage import make_groups
+from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.build import Run, open_run
+from hybrid_rl.config import Config
+from hybrid_rl.insight.recorder import Recorder
+from hybrid_rl.run_folder import RunFolder
+from hybrid_rl.stages.warmup import hand_out, warm_up
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train a config from its beginning; returns the content of `summary.json`."""
+    with open_run(config) as new:
+        return train(new)
+
+
+def resume(folder: str | Path) -> dict[str, Any]:
+    """Go on with an interrupted run from its last checkpoint."""
+    existing = RunFolder.existing(folder)
+    with open_run(existing.config(), existing) as old:
+        return train(old)
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Warm up, evaluate, train, evaluate."""
+    config = run.config
+    with Recorder(run) as record:
+        if run.warm_up_needed:
+            warm_up(run)
+        hand_out(run)
+        if run.done == 0:
+            record.checkpoint()
+            if config.evaluation.before:
+                record.evaluation("before")
+        run.view.stage("training", config.run.steps)
+        for step in range(run.done + 1, config.run.steps + 1):
+            train_step(run, step, record)
+            if step % config.checkpoints.every_steps == 0 or step == config.run.steps:
+                record.checkpoint()
+            if config.evaluation.every_steps and step % config.evaluation.every_steps == 0:
+                record.evaluation(step)
+        if config.evaluation.after:
+            record.evaluation("after")
+        return record.finish()
+
+
+def train_step(run: Run, step: int, record: Recorder) -> None:
+    """One GRPO step. Until the update begins it can be abandoned without a trace."""
+    config, clock = run.config, record.phases()
+    with clock("generate"):
+        prompts = run.material.prompts.draw(step, config.train.prompts_per_step)
+        modes = run.modes.assign(step, len(prompts))
+        num_responses = config.train.responses_per_prompt
+        requests = make_requests(
+            prompts, modes, config.modes, step=step, num_responses=num_responses, seed=config.run.seed
+        )
+        rollouts = run.rollouts.generate(requests)
+    with clock("score"):
+        scores = run.rewards.score(rollouts)
+        groups = make_groups(rollouts, scores, eps=config.train.advantage_eps, min_std=config.train.min_reward_std)
+    with clock("reference"):
+        asked = config.train.kl_coefficient > 0 or step % config.train.reference_every_steps == 0
+        reference = run.reference.logprobs(groups) if asked else None
+    record.rollouts(step, groups)
+    with clock("update"):
+        version, figures = run.actor.update(groups, reference)
+    with clock("sync"):
+        run.rollouts.load_weights(run.actor.weights())
+    record.step(step, version, groups, figures, reference, clock.wall_s)

@@ -1,0 +1,148 @@
+"""One GRPO update: groups of samples in, new weights and figures out.
+
+Micro-batches bound memory only: every token's weight in the loss is fixed by its whole optimizer step beforehand
+(`hybrid_rl.algorithm.normalizer`), so gradients add up to the same thing however the rows are split.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.algorithm.loss import token_loss
+from hybrid_rl.algorithm.normalizer import token_weights
+from hybrid_rl.config.training import TrainConfig
+from hybrid_rl.policy import Policy
+from hybrid_rl.records import Sample
+from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.optimizer import PartOptimizer
+
+
+@dataclass(slots=True)
+class UpdateFigures:
+    """What an update measured. Sums are over trained tokens, by mode.
+
+    Attributes:
+        loss: sum over the optimizer steps.
+        grad_norms: before clipping, one an optimizer step.
+        ratio_deviation: largest |ratio - 1| in the first optimizer step, where policy and sampler are the same.
+    """
+
+    loss: float = 0.0
+    grad_norms: list[float] = field(default_factory=list)
+    ratio_deviation: float = 0.0
+    tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+def grpo_update(
+    policy: Policy,
+    optimizer: PartOptimizer,
+    groups: Sequence[Group],
+    reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
+    config: TrainConfig,
+    loss_weights: Mapping[str, float],
+) -> UpdateFigures:
+    """Take `config.mini_batches` optimizer steps on the groups of a training step.
+
+    Args:
+        reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
+            where no KL term is asked for.
+        loss_weights: `loss_weight` by mode.
+    """
+    figures = UpdateFigures()
+    for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
+        step_groups = [groups[i] for i in chosen]
+        reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
+        accumulate_gradient(policy, step_groups, reference, config, loss_weights, figures, on_policy=number == 0)
+        figures.grad_norms.append(optimizer.step())
+    return figures
+
+
+def mini_batches(groups: Sequence[Group], count: int) -> list[list[int]]:
+    """Deal the groups of each mode round robin, so that every optimizer step sees every mode in proportion."""
+    batches: list[list[int]] = [[] for _ in range(count)]
+    by_mode: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        by_mode[group.mode].append(index)
+    for position, index in enumerate(i for indices in by_mode.values() for i in indices):
+        batches[position % count].append(index)
+    return [batch for batch in batches if batch]
+
+
+def accumulate_gradient(
+    policy: Policy,
+    groups: Sequence[Group],
+    reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
+    config: TrainConfig,
+    loss_weights: Mapping[str, float],
+    figures: UpdateFigures,
+    *,
+    on_policy: bool,
+) -> None:
+    """Add the gradient of one optimizer step's loss to the parameters, and its figures to `figures`."""
+    weights = token_weights(groups, config.mode_balance, loss_weights)
+    samples, rows, references = _trained_rows(policy, groups, reference_logprobs)
+    for batch in micro_batches(rows, config.max_tokens_per_micro_batch):
+        members = [samples[i] for i in batch]
+        output = response_logprobs(policy, [rows[i] for i in batch])
+        mask_BL = torch.zeros_like(output.mask_BL)
+        for b, sample in enumerate(members):
+            mask_BL[b, : len(sample.loss_mask)] = torch.tensor(sample.loss_mask)
+
+        def tokens_of(values: Sequence[Sequence[float]], mask: torch.Tensor = mask_BL) -> torch.Tensor:
+            """Values [L] of each member, at trained tokens, flattened [N]."""
+            kept = [
+                v
+                for row, sample in zip(values, members, strict=True)  # noqa: B023 - used within this turn
+                for v, keep in zip(row, sample.loss_mask, strict=True)
+                if keep
+            ]
+            return torch.tensor(kept, dtype=torch.float32, device=mask.device)
+
+        logprobs_N = output.logprobs_BL[mask_BL]
+        old_N = tokens_of([s.rollout.generation.logprobs for s in members])
+        reference_N = tokens_of([references[i] for i in batch]) if references else logprobs_N.detach()
+        terms = token_loss(
+            logprobs_N,
+            old_N,
+            tokens_of([s.advantages for s in members]),
+            reference_N,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+        )
+        modes = [s.rollout.request.mode for s in members]
+        weights_N = tokens_of([[weights[m]] * len(s.advantages) for m, s in zip(modes, members, strict=True)])
+        loss = (weights_N * (terms.policy + config.kl_coefficient * terms.kl)).sum()
+        loss.backward()
+        figures.loss += loss.item()
+        if on_policy and len(old_N):
+            figures.ratio_deviation = max(figures.ratio_deviation, float((terms.ratio - 1).abs().max()))
+        clipped_BL = torch.zeros_like(output.entropy_BL)
+        clipped_BL[mask_BL] = terms.clipped.float()
+        for b, mode in enumerate(modes):
+            figures.tokens[mode] += int(mask_BL[b].sum())
+            figures.entropy[mode] += float(output.entropy_BL[b][mask_BL[b]].sum())
+            figures.clipped[mode] += float(clipped_BL[b].sum())
+
+
+def _trained_rows(
+    policy: Policy, groups: Sequence[Group], reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None
+) -> tuple[list[Sample], list[Row], list[tuple[float, ...]]]:
+    """Samples that have a trained token, their rows, and their reference log-probabilities (empty without any)."""
+    samples, rows, references = [], [], []
+    for g, group in enumerate(groups):
+        request = group.samples[0].rollout.request
+        inputs = policy.format.inputs(request.prompt, request.mode)
+        for s, sample in enumerate(group.samples):
+            if any(sample.loss_mask):
+                samples.append(sample)
+                rows.append(Row(inputs, sample.rollout.generation.ids, sample.rollout.request.temperature))
+                if reference_logprobs is not None:
+                    references.append(reference_logprobs[g][s])
+    return samples, rows, references

@@ -1,0 +1,94 @@
+"""The actor: the policy that is trained, and its optimizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.policy import training_mode
+from hybrid_rl.stages.supervised import SupervisedStage
+from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
+from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.workers.setup import WorkerSetup
+from hybrid_rl.workers.weights import VersionedWeights, export_weights
+
+_OPTIMIZER = "optimizer.safetensors"
+_STATE = "actor.json"
+
+
+class ActorWorker:
+    """Holds weights and optimizer; its version number counts updates."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._config = setup.config
+        self._policy = setup.load(trainable=True)
+        self._stage: SupervisedStage | None = None
+        self._optimizer: PartOptimizer | None = None
+        self._version = 0
+        if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
+            self._load(Path(setup.checkpoint))
+
+    def num_parameters(self) -> int:
+        return self._policy.num_parameters
+
+    def warm_up(self, count: int) -> tuple[int, float]:
+        """Take up to `count` supervised steps.
+
+        Returns:
+            Steps taken in all, and the mean loss of these ones, nats a token.
+        """
+        stage = self._supervised()
+        with training_mode(self._policy):
+            loss = stage.advance(count)
+        return stage.done, loss
+
+    def end_warm_up(self) -> None:
+        """Forget the supervised optimizer; GRPO starts with a fresh one."""
+        self._stage = None
+
+    def update(
+        self, groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]] | None
+    ) -> tuple[int, UpdateFigures]:
+        """Train on the groups of a step and return the new version with what was measured."""
+        weights = {name: kind.loss_weight for name, kind in self._config.modes.kinds.items()}
+        with training_mode(self._policy):
+            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, self._config.train, weights)
+        self._version += 1
+        return self._version, figures
+
+    def weights(self) -> VersionedWeights:
+        return VersionedWeights(self._version, export_weights(self._policy.model, self._policy.compute_dtype))
+
+    def save(self, folder: str) -> None:
+        """Write everything needed to go on: a folder that also loads as a model."""
+        path = Path(folder)
+        self._policy.model.save_pretrained(path)
+        self._policy.processor.save_pretrained(path)
+        optimizer = self._stage.optimizer if self._stage is not None else self._optimizer
+        if optimizer is not None:
+            optimizer.save(path / _OPTIMIZER)
+        state = {"version": self._version, "warmup_steps": self._stage.done if self._stage is not None else None}
+        (path / _STATE).write_text(json.dumps(state))
+
+    def _load(self, path: Path) -> None:
+        state = json.loads((path / _STATE).read_text())
+        self._version = state["version"]
+        if state["warmup_steps"] is not None:
+            optimizer = self._supervised(done=state["warmup_steps"]).optimizer
+        else:
+            optimizer = self._grpo_optimizer()
+        if (path / _OPTIMIZER).is_file():
+            optimizer.load(path / _OPTIMIZER)
+
+    def _supervised(self, done: int = 0) -> SupervisedStage:
+        if self._stage is None:
+            self._stage = SupervisedStage(self._policy, self._config, done=done)
+        return self._stage
+
+    def _grpo_optimizer(self) -> PartOptimizer:
+        if self._optimizer is None:
+            model = self._config.model
+            self._optimizer = PartOptimizer(self._policy.model, self._config.train.optimizer, model.parts)
+        return self._optimizer

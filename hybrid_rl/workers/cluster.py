@@ -1,0 +1,77 @@
+"""Where workers live. Two executors behind one seam: in this process, or as Ray actors (`ray_cluster`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from hybrid_rl.interrupt import StopSignal
+
+
+class Pending(Protocol):
+    """A call on its way."""
+
+    def result(self, *, interruptible: bool = True) -> Any:
+        """Wait for the value; raises what the call raised, or `Interrupted` if the user asks to stop meanwhile."""
+        ...
+
+
+class Handle(Protocol):
+    """A worker, wherever it lives."""
+
+    def call(self, method: str, *arguments: Any) -> Pending: ...
+
+
+class Cluster(Protocol):
+    """Starts workers and moves values to them."""
+
+    def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
+        """Start a worker: `worker(*arguments)` in its own process, or here."""
+        ...
+
+    def share(self, value: Any) -> Any:
+        """Put a value where all workers can read it; pass what is returned as an argument of `call`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def gather(pending: Sequence[Pending], *, interruptible: bool = True) -> list[Any]:
+    """Wait for all."""
+    return [item.result(interruptible=interruptible) for item in pending]
+
+
+class _Done:
+    def __init__(self, value: Any, stop: StopSignal) -> None:
+        self._value = value
+        self._stop = stop
+
+    def result(self, *, interruptible: bool = True) -> Any:
+        if interruptible:
+            self._stop.check()
+        return self._value
+
+
+class _LocalHandle:
+    def __init__(self, worker: Any, stop: StopSignal) -> None:
+        self._worker = worker
+        self._stop = stop
+
+    def call(self, method: str, *arguments: Any) -> Pending:
+        return _Done(getattr(self._worker, method)(*arguments), self._stop)
+
+
+class LocalCluster:
+    """The same worker classes in this process; a call is finished when it returns."""
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
+
+    def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
+        return _LocalHandle(worker(*arguments), self._stop)
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def close(self) -> None:
+        return None

@@ -1,0 +1,95 @@
+"""The workers of a run as the loop sees them: one object a role, calls spread and gathered in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import Any
+
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.records import Request, Rollout, Score
+from hybrid_rl.updates.grpo import UpdateFigures
+from hybrid_rl.workers.cluster import Cluster, Handle, gather
+
+
+class RolloutPool:
+    """All rollout workers."""
+
+    def __init__(self, cluster: Cluster, handles: Sequence[Handle]) -> None:
+        self._cluster = cluster
+        self._handles = handles
+
+    def generate(self, requests: Sequence[Request]) -> list[Rollout]:
+        """One rollout a request, in order. A group stays together, so that its prompt is prefilled once."""
+        groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
+        return spread_over(self._handles, "generate", groups)
+
+    def load_weights(self, weights: Any) -> None:
+        """Hand all workers the same weights, moved once."""
+        shared = self._cluster.share(weights)
+        gather([handle.call("load_weights", shared) for handle in self._handles], interruptible=False)
+
+
+class RewardPool:
+    """All reward workers."""
+
+    def __init__(self, handles: Sequence[Handle]) -> None:
+        self._handles = handles
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return spread_over(self._handles, "score", [[rollout] for rollout in rollouts])
+
+
+class Actor:
+    """The actor worker. Training calls are never interrupted halfway."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        return self._handle.call(method, *arguments).result(interruptible=False)
+
+    def num_parameters(self) -> int:
+        return int(self._call("num_parameters"))
+
+    def warm_up(self, count: int) -> tuple[int, float]:
+        done, loss = self._call("warm_up", count)
+        return int(done), float(loss)
+
+    def end_warm_up(self) -> None:
+        self._call("end_warm_up")
+
+    def update(
+        self, groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]] | None
+    ) -> tuple[int, UpdateFigures]:
+        version, figures = self._call("update", groups, reference)
+        return version, figures
+
+    def weights(self) -> Any:
+        return self._call("weights")
+
+    def save(self, folder: str) -> None:
+        self._call("save", folder)
+
+
+class Reference:
+    """The reference worker."""
+
+    def __init__(self, cluster: Cluster, handle: Handle) -> None:
+        self._cluster = cluster
+        self._handle = handle
+
+    def load_weights(self, weights: Any) -> None:
+        self._handle.call("load_weights", self._cluster.share(weights)).result(interruptible=False)
+
+    def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
+        found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
+        return found
+
+
+def spread_over(handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]]) -> list[Any]:
+    """Deal bundles to workers in contiguous runs of like size, and return the flat results in the bundles' order."""
+    cuts = [round(i * len(bundles) / len(handles)) for i in range(len(handles) + 1)]
+    shares = [[item for bundle in bundles[a:b] for item in bundle] for a, b in pairwise(cuts)]
+    pending = [handle.call(method, share) for handle, share in zip(handles, shares, strict=True) if share]
+    return [value for part in gather(pending) for value in part]

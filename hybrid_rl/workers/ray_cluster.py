@@ -1,0 +1,89 @@
+"""Workers as Ray actors. The only file of the project that talks to Ray."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hybrid_rl.config.cluster import ClusterConfig
+from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.quiet import quiet_environment
+from hybrid_rl.workers.cluster import Handle, Pending
+
+_POLL_S = 0.2
+"""How often a wait looks whether the user has asked to stop."""
+
+
+class _RayPending:
+    def __init__(self, reference: Any, stop: StopSignal) -> None:
+        self._reference = reference
+        self._stop = stop
+
+    def result(self, *, interruptible: bool = True) -> Any:
+        import ray
+        from ray.exceptions import RayTaskError
+
+        while not ray.wait([self._reference], timeout=_POLL_S)[0]:
+            if interruptible:
+                self._stop.check()
+        try:
+            return ray.get(self._reference)
+        except RayTaskError as error:
+            # The worker's own exception, not Ray's wrapping of it: a bad image is bad data wherever it was opened.
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, Exception):
+                cause.add_note(str(error))
+                raise cause from None
+            raise
+
+
+class _RayHandle:
+    def __init__(self, actor: Any, stop: StopSignal) -> None:
+        self._actor = actor
+        self._stop = stop
+
+    def call(self, method: str, *arguments: Any) -> Pending:
+        return _RayPending(getattr(self._actor, method).remote(*arguments), self._stop)
+
+
+class RayCluster:
+    """Joins the Ray cluster that `RAY_ADDRESS` names, or starts one for this run on this machine.
+
+    Usage reports and the dashboard are off; Ray's token authentication stays on, as is its default.
+
+    Args:
+        num_gpu_workers: how many workers want a GPU, to share out those that exist.
+    """
+
+    def __init__(self, config: ClusterConfig, stop: StopSignal, num_gpu_workers: int) -> None:
+        environment = quiet_environment()
+        import ray
+
+        self._stop = stop
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            runtime_env={"env_vars": environment},
+        )
+        num_gpus = ray.cluster_resources().get("GPU", 0.0)
+        equal_share = min(1.0, num_gpus / num_gpu_workers)
+        self._gpus = equal_share if config.gpus_per_worker is None else config.gpus_per_worker
+
+    def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
+        import ray
+
+        # No CPU is reserved: workers take turns, and Ray must not refuse one for want of cores.
+        remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(worker)
+        return _RayHandle(remote.remote(*arguments), self._stop)
+
+    def share(self, value: Any) -> Any:
+        import ray
+
+        return ray.put(value)
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()

@@ -1,0 +1,19 @@
+"""The reward worker: scores rollouts in a process of its own, off the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hybrid_rl.config import Config
+from hybrid_rl.quiet import quiet_environment
+from hybrid_rl.records import Rollout, Score
+from hybrid_rl.scoring import Scorer
+
+
+class RewardWorker:
+    def __init__(self, config: Config, wants_thought: Mapping[str, bool]) -> None:
+        quiet_environment()
+        self._scorer = Scorer(config.rewards, config.search, wants_thought)
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return [self._scorer.score(rollout) for rollout in rollouts]

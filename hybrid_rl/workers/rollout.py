@@ -1,0 +1,36 @@
+"""The rollout worker: a copy of the policy behind an engine. Every rollout carries the version that produced it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hybrid_rl.plugins import build
+from hybrid_rl.protocols import RolloutEngine
+from hybrid_rl.records import Request, Rollout
+from hybrid_rl.workers.setup import WorkerSetup
+from hybrid_rl.workers.weights import VersionedWeights, import_weights
+
+
+class RolloutWorker:
+    def __init__(self, setup: WorkerSetup) -> None:
+        config = setup.config
+        self._policy = setup.load()
+        self._version = 0
+        self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **config.rollout.args)
+
+    def load_weights(self, weights: VersionedWeights) -> None:
+        import_weights(self._policy.model, weights.arrays)
+        self._version = weights.version
+
+    def generate(self, requests: Sequence[Request]) -> list[Rollout]:
+        """One rollout a request, in order."""
+        generations = self._engine.generate(requests)
+        return [
+            Rollout(
+                request=request,
+                generation=generation,
+                response=self._policy.format.parse(generation.ids, request.mode),
+                versions=(self._version, self._version),
+            )
+            for request, generation in zip(requests, generations, strict=True)
+        ]

@@ -1,0 +1,188 @@
+"""Pictures to packed slices: cut as `slicing` plans, normalise, and lay the patches side by side.
+
+Packing (NaViT, arXiv 2307.06304): a slice of R x S patches becomes a strip [3, P, P * R * S] in which patch j, counted
+row by row, fills columns P*j to P*j + P - 1. Strips of differently shaped slices differ in length only.
+
+Shape suffixes: C colour channels, H and W pixels, P pixels of a patch side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+from .slicing import SlicePlan, plan_slices
+
+_CHANNEL_COUNTS = (1, 3, 4)
+
+
+class MiniCPMVImageProcessor(BaseImageProcessor):
+    """Slice, normalise and pack pictures. Field names and defaults are those of released preprocessor_config.json.
+
+    Args:
+        max_slice_nums: most cells of the grid a picture is cut into; 1 shows every picture as one view.
+        scale_resolution: side in pixels of the square whose area one slice has.
+        patch_size: side of a patch in pixels.
+        image_feature_size: tokens one slice becomes; the model's `query_num`.
+        use_image_id: number the pictures of a conversation in the prompt.
+        norm_mean, norm_std: per channel, subtracted and divided after scaling to 0..1.
+    """
+
+    model_input_names = ["pixel_values", "tgt_sizes"]  # noqa: RUF012 (transformers declares it on instances)
+
+    def __init__(
+        self,
+        max_slice_nums: int = 9,
+        scale_resolution: int = 448,
+        patch_size: int = 14,
+        image_feature_size: int = 64,
+        use_image_id: bool = True,
+        norm_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        norm_std: Sequence[float] = (0.5, 0.5, 0.5),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_slice_nums = max_slice_nums
+        self.scale_resolution = scale_resolution
+        self.patch_size = patch_size
+        self.image_feature_size = image_feature_size
+        self.use_image_id = use_image_id
+        self.norm_mean = list(norm_mean)
+        self.norm_std = list(norm_std)
+
+    def plan(self, width: int, height: int, max_slice_nums: int | None = None) -> SlicePlan:
+        """How a picture of this size in pixels is cut; `max_slice_nums` replaces the processor's own.
+
+        Raises:
+            ValueError: a picture without pixels.
+        """
+        return plan_slices(
+            width,
+            height,
+            max_slice_nums=self.max_slice_nums if max_slice_nums is None else max_slice_nums,
+            scale_resolution=self.scale_resolution,
+            patch_size=self.patch_size,
+        )
+
+    def slices(self, image: Image.Image, plan: SlicePlan) -> list[Tensor]:
+        """Packed slices [C, P, P * L] float32 of an RGB picture, overview first.
+
+        Every size is resampled from the original, bicubic with antialiasing.
+        """
+        views = [image.resize(plan.source, Image.Resampling.BICUBIC)]
+        if plan.refined is not None and plan.cell is not None and plan.grid is not None:
+            refined = image.resize(plan.refined, Image.Resampling.BICUBIC)
+            width, height = plan.cell
+            views += [
+                refined.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+                for row in range(plan.grid[1])
+                for column in range(plan.grid[0])
+            ]
+        return [self.pack(self._normalise(view)) for view in views]
+
+    def pack(self, pixels_CHW: Tensor) -> Tensor:
+        """[C, H, W], both sides whole patches, to a strip [C, P, P * L] of L patches."""
+        side = self.patch_size
+        rows, columns = pixels_CHW.shape[1] // side, pixels_CHW.shape[2] // side
+        patches = pixels_CHW.reshape(-1, rows, side, columns, side)
+        return patches.transpose(1, 2).reshape(-1, side, rows * columns * side)
+
+    def preprocess(
+        self,
+        images: Any,
+        max_slice_nums: int | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Pictures of a batch to the model's media arguments.
+
+        Args:
+            images: one picture, a list of pictures (one sample) or a list of lists (one per sample; None for a
+                sample without). Pillow images, numpy arrays or tensors.
+            max_slice_nums: replaces the processor's own.
+            return_tensors: accepted for compatibility; slices differ in shape, so lists of tensors come back anyway.
+
+        Returns:
+            `pixel_values` [sample][slice] of [3, P, P * L] float32, `tgt_sizes` [sample] of int64 [num_slices, 2]
+            and `image_sizes` [sample] of (width, height).
+
+        Raises:
+            ValueError: a picture without pixels, or an array that is no picture.
+        """
+        batches = [[to_rgb(image) for image in sample] for sample in nest(images)]
+        pixel_values: list[list[Tensor]] = []
+        tgt_sizes: list[Tensor] = []
+        for sample in batches:
+            plans = [self.plan(*image.size, max_slice_nums) for image in sample]
+            pixel_values.append(
+                [s for image, plan in zip(sample, plans, strict=True) for s in self.slices(image, plan)]
+            )
+            grids = [grid for plan in plans for grid in plan.patch_grids(self.patch_size)]
+            tgt_sizes.append(torch.tensor(grids, dtype=torch.long).reshape(-1, 2))
+        sizes = [[image.size for image in sample] for sample in batches]
+        return BatchFeature({"pixel_values": pixel_values, "tgt_sizes": tgt_sizes, "image_sizes": sizes})
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `preprocess`."""
+        return self.preprocess(images, *args, **kwargs)
+
+    def _normalise(self, image: Image.Image) -> Tensor:
+        """RGB picture to float32 [C, H, W]."""
+        scaled_HWC = np.asarray(image, dtype=np.float32) / np.float32(255)
+        mean, std = np.asarray(self.norm_mean, np.float32), np.asarray(self.norm_std, np.float32)
+        return torch.from_numpy(((scaled_HWC - mean) / std).transpose(2, 0, 1).copy())
+
+
+def nest(images: Any) -> list[list[Any]]:
+    """Pictures as [sample][picture], whatever of the three accepted nestings they come in."""
+    if images is None:
+        return [[]]
+    if not isinstance(images, list | tuple):
+        return [[images]]
+    if any(isinstance(sample, list | tuple) or sample is None for sample in images):
+        return [list(s) if isinstance(s, list | tuple) else [] if s is None else [s] for s in images]
+    return [list(images)]
+
+
+def to_rgb(image: Any) -> Image.Image:
+    """A picture as RGB; transparency is dropped, not blended.
+
+    Arrays may have their channels last or first; last wins where both would do, so that a picture three pixels high
+    is not mistaken for three channels. Floats are taken as 0..1.
+
+    Raises:
+        ValueError: not a picture, or one without pixels.
+    """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"An image must be a Pillow image, a numpy array or a tensor, got {type(image).__name__}.")
+    if 0 in image.size:
+        raise ValueError(f"An image of {image.width} x {image.height} pixels has nothing to encode.")
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    """Pillow image from [H, W], [H, W, C] or [C, H, W]."""
+    shape = array.shape
+    if array.size == 0:
+        raise ValueError(f"An image of shape {shape} has nothing to encode.")
+    if array.ndim == 3 and shape[2] not in _CHANNEL_COUNTS and shape[0] in _CHANNEL_COUNTS:
+        array = array.transpose(1, 2, 0)
+    elif array.ndim != 2 and not (array.ndim == 3 and shape[2] in _CHANNEL_COUNTS):
+        raise ValueError(f"An image array must be [H, W], [H, W, C] or [C, H, W], got shape {shape}.")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if np.issubdtype(array.dtype, np.floating):
+        array = (array * 255).clip(0, 255)
+    # Truncated, not rounded: what the released processor does with floats.
+    return Image.fromarray(array.astype(np.uint8))

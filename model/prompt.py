@@ -1,0 +1,132 @@
+"""Text with image placeholders to token ids with known feature spans.
+
+Ids are put together piece by piece, so where image features go is known by construction and never searched for: text
+that looks like a marker cannot move a span. Such text is cut after its first character before it is tokenised, and
+stays the ordinary characters it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .chat_template import IMAGE_PLACEHOLDER
+
+PLACEHOLDER_TOKEN = "<unk>"
+MEDIA_MARKERS = (PLACEHOLDER_TOKEN, "<image>", "</image>", "<slice>", "</slice>", "<image_id>", "</image_id>")
+"""Tokens that only the processor writes: the placeholder, and what surrounds its runs."""
+
+# Permanently unassigned code points: no text has a reason to hold one, and one of them marks a cut until rendered
+# text is tokenised.
+_CUT_CANDIDATES = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+
+Encode = Callable[[str], list[int]]
+Piece = str | int
+"""Text to tokenise, or the number of placeholder tokens of one package."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids of one sample and where its image features go."""
+
+    input_ids: list[int]
+    spans: list[tuple[int, int]]
+    """(first placeholder, one after the last) of every package, in text order."""
+
+
+def image_pieces(grid: tuple[int, int] | None, num_features: int, number: int | None) -> list[Piece]:
+    """What one picture is in the prompt: number, overview, then its cells with a line per row of the grid.
+
+    Args:
+        grid: (columns, rows) of the cells, None for a picture that is not cut.
+        num_features: tokens per slice.
+        number: of the picture in the conversation, from 0; None leaves it out.
+    """
+    pieces: list[Piece] = [] if number is None else [f"<image_id>{number}</image_id>"]
+    pieces += ["<image>", num_features, "</image>"]
+    columns, rows = grid or (0, 0)
+    for row in range(rows):
+        if row:
+            pieces.append("\n")
+        for _ in range(columns):
+            pieces += ["<slice>", num_features, "</slice>"]
+    return pieces
+
+
+def interleave(text: str, images: Sequence[list[Piece] | None], literal: LiteralText) -> list[Piece]:
+    """Put the pieces of each image at its placeholder; marker-like text between them is cut by `literal`.
+
+    An image that is None is a later frame of a video package: it shows nothing of its own, and the text before it
+    loses its surrounding white space, so the frames of a package leave no empty lines.
+
+    Raises:
+        ValueError: the number of placeholders and images differ.
+    """
+    chunks = text.split(IMAGE_PLACEHOLDER)
+    if len(chunks) - 1 != len(images):
+        raise ValueError(f"The text has {len(chunks) - 1} image placeholders for {len(images)} images.")
+    pieces: list[Piece] = []
+    for chunk, image in zip(chunks, images, strict=False):
+        pieces += literal.split(chunk.strip()) if image is None else [*literal.split(chunk), *image]
+    return [*pieces, *literal.split(chunks[-1])]
+
+
+def encode_pieces(pieces: Iterable[Piece], encode: Encode, placeholder_id: int) -> EncodedPrompt:
+    """Tokenise the text pieces and lay the runs of placeholders between them."""
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for piece in pieces:
+        if isinstance(piece, int):
+            spans.append((len(ids), len(ids) + piece))
+            ids += [placeholder_id] * piece
+        elif piece:
+            ids += encode(piece)
+    return EncodedPrompt(ids, spans)
+
+
+class LiteralText:
+    """Keeps text that merely looks like markers from becoming tokens.
+
+    Args:
+        markers: the token strings to protect against, each starting with "<".
+    """
+
+    def __init__(self, markers: Iterable[str]) -> None:
+        rests = "|".join(re.escape(marker[1:]) for marker in sorted(markers))
+        self._inside = re.compile(f"(?<=<)(?={rests})")
+
+    def split(self, text: str) -> list[str]:
+        """Pieces of `text` none of which holds a marker; joined they are `text`."""
+        return self._inside.split(text)
+
+    def mark(self, value: Any, cut: str) -> Any:
+        """A copy of a message, or of any part of it, with `cut` inside every marker in its strings."""
+        if isinstance(value, str):
+            return self._inside.sub(cut, value)
+        if isinstance(value, dict):
+            return {key: self.mark(part, cut) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mark(part, cut) for part in value]
+        return value
+
+
+def unused_cut(value: Any) -> str:
+    """A character that occurs nowhere in the strings of `value`.
+
+    Raises:
+        ValueError: all candidates occur.
+    """
+    used = _characters(value)
+    for cut in _CUT_CANDIDATES:
+        if cut not in used:
+            return cut
+    raise ValueError("The messages contain every unassigned code point from U+FDD0 to U+FDEF.")
+
+
+def _characters(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return set(value).intersection(_CUT_CANDIDATES)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return {character for part in parts for character in _characters(part)}

@@ -1,0 +1,88 @@
+"""A MiniCPM-V small enough to train on a laptop: the real architecture, few and narrow layers, a byte tokenizer."""
+
+from __future__ import annotations
+
+import torch
+
+from .byte_tokenizer import byte_tokenizer
+from .configuration_minicpmv import MiniCPMVConfig, MiniCPMVVisionConfig
+from .image_processing import MiniCPMVImageProcessor
+from .minicpmv import MiniCPMVForConditionalGeneration
+from .processor import MiniCPMVProcessor
+
+
+def tiny_minicpmv(
+    seed: int,
+    *,
+    hidden_size: int = 128,
+    num_hidden_layers: int = 4,
+    num_attention_heads: int = 4,
+    num_key_value_heads: int = 2,
+    head_dim: int = 32,
+    intermediate_size: int = 384,
+    vision_hidden_size: int = 96,
+    vision_num_hidden_layers: int = 2,
+    vision_num_attention_heads: int = 4,
+    vision_intermediate_size: int = 256,
+    patch_size: int = 14,
+    vision_image_size: int = 224,
+    query_num: int = 8,
+    max_slice_nums: int = 1,
+    scale_resolution: int = 56,
+    max_position_embeddings: int = 1024,
+    initializer_range: float = 0.02,
+    tie_word_embeddings: bool = True,
+) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
+    """Build a model with random float32 weights and the processor that goes with it.
+
+    The same seed gives the same weights, and torch's global random state is left as it was. Sizes are in features,
+    `patch_size`, `vision_image_size` and `scale_resolution` in pixels. About one million parameters by default.
+
+    Raises:
+        ValueError: `hidden_size` is not a multiple of 128, the width of a resampler head.
+    """
+    processor = _processor(query_num, max_slice_nums, scale_resolution, patch_size)
+    tokens = processor.tokenizer
+    config = MiniCPMVConfig(
+        vocab_size=len(tokens),
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
+        head_dim=head_dim,
+        max_position_embeddings=max_position_embeddings,
+        initializer_range=initializer_range,
+        tie_word_embeddings=tie_word_embeddings,
+        **{name: getattr(tokens, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
+        image_token_id=processor.image_token_id,
+        query_num=query_num,
+        drop_vision_last_layer=False,
+        slice_config={"max_slice_nums": max_slice_nums, "scale_resolution": scale_resolution},
+        vision_config=MiniCPMVVisionConfig(
+            hidden_size=vision_hidden_size,
+            intermediate_size=vision_intermediate_size,
+            num_hidden_layers=vision_num_hidden_layers,
+            num_attention_heads=vision_num_attention_heads,
+            image_size=vision_image_size,
+            patch_size=patch_size,
+        ),
+        dtype="float32",
+    )
+    return _seeded(config, seed), processor
+
+
+def _processor(query_num: int, max_slice_nums: int, scale_resolution: int, patch_size: int) -> MiniCPMVProcessor:
+    image_processor = MiniCPMVImageProcessor(
+        max_slice_nums=max_slice_nums,
+        scale_resolution=scale_resolution,
+        patch_size=patch_size,
+        image_feature_size=query_num,
+    )
+    return MiniCPMVProcessor(image_processor, byte_tokenizer())
+
+
+def _seeded(config: MiniCPMVConfig, seed: int) -> MiniCPMVForConditionalGeneration:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MiniCPMVForConditionalGeneration(config).eval()

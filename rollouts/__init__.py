@@ -1,0 +1,1 @@
+"""Built-in rollout engines. They load exactly as a third-party plug-in does."""

@@ -1,0 +1,167 @@
+"""The `torch` rollout engine: batched sampling on a transformers model with a KV cache.
+
+The prompt of a group is prefilled once, its images encoded once, and its cache handed to all responses of the group.
+A finished response leaves the batch at once, so short answers do not wait for long ones.
+
+Legend: U = distinct prompts, B = responses in flight, P = longest prompt, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybrid_rl.errors import ConfigError, DataError
+from hybrid_rl.policy import Policy
+from hybrid_rl.records import Finish, Generation, Request
+from rollouts.sampling import sample_tokens
+
+
+@dataclass(slots=True)
+class _Response:
+    """A response in the making."""
+
+    place: int
+    request: Request
+    uniforms: np.ndarray
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def add(self, token: int, logprob: float, stop_ids: tuple[int, ...]) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if token in stop_ids:
+            self.finish = Finish.STOP
+        elif len(self.ids) == self.request.max_new_tokens:
+            self.finish = Finish.LENGTH
+
+
+class TorchEngine:
+    """See `hybrid_rl.protocols.RolloutEngine`.
+
+    Args:
+        policy: the policy to sample from.
+        max_rows: most responses in flight together; bounds memory.
+    """
+
+    def __init__(self, policy: Policy, max_rows: int = 512) -> None:
+        if max_rows < 1:
+            raise ConfigError(f"rollout.args.max_rows is {max_rows}; it must be at least 1")
+        self._policy = policy
+        self._max_rows = max_rows
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        responses = [
+            _Response(place, request, _uniforms(request.seed, request.max_new_tokens))
+            for place, request in enumerate(requests)
+        ]
+        # Requests with the largest budgets share a batch, so that short ones do not keep it waiting.
+        queue = sorted(responses, key=lambda r: -r.request.max_new_tokens)
+        for start in range(0, len(queue), self._max_rows):
+            self._run(queue[start : start + self._max_rows])
+        return [
+            Generation(
+                ids=tuple(r.ids),
+                logprobs=tuple(r.logprobs),
+                sampled=(True,) * len(r.ids),
+                finish=r.finish or Finish.LENGTH,
+            )
+            for r in responses
+        ]
+
+    def _run(self, active: list[_Response]) -> None:
+        """Decode a batch of responses to their ends."""
+        policy = self._policy
+        cache, logits_BV, attention_BT = self._prefill(active)
+        while True:
+            tokens_B = self._sample(active, logits_BV)
+            keep = [b for b, r in enumerate(active) if r.finish is None]
+            if not keep:
+                return
+            if len(keep) < len(active):
+                keep_B = torch.tensor(keep, device=policy.device)
+                active = [active[b] for b in keep]
+                cache.batch_select_indices(keep_B)
+                tokens_B, attention_BT = tokens_B[keep_B], attention_BT[keep_B]
+            attention_BT = torch.cat([attention_BT, attention_BT.new_ones(len(active), 1)], dim=1)
+            with policy.autocast():
+                output = policy.model(
+                    input_ids=tokens_B[:, None],
+                    attention_mask=attention_BT,
+                    position_ids=attention_BT.sum(1, keepdim=True) - 1,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            logits_BV = output.logits[:, -1]
+
+    def _prefill(self, active: list[_Response]) -> tuple[Any, Tensor, Tensor]:
+        """Forward each distinct prompt once and hand its cache to all of its responses.
+
+        Returns:
+            The cache of all rows, the logits that predict their first token [B, V], the attention mask [B, P].
+        """
+        policy = self._policy
+        groups = list(dict.fromkeys(r.request.group for r in active))
+        first = {r.request.group: r.request for r in reversed(active)}
+        inputs = [policy.format.inputs(first[g].prompt, first[g].mode) for g in groups]
+        self._check_lengths(active, dict(zip(groups, (len(i.ids) for i in inputs), strict=True)))
+        with policy.autocast():
+            embedded = policy.embed_prompts(inputs)
+            longest = max(len(e) for e in embedded)
+            embeds_UPD = embedded[0].new_zeros(len(groups), longest, embedded[0].shape[-1])
+            attention_UP = torch.zeros(len(groups), longest, dtype=torch.long, device=policy.device)
+            for u, embeds_PD in enumerate(embedded):
+                # Padding on the left: every prompt ends in the same column.
+                embeds_UPD[u, longest - len(embeds_PD) :] = embeds_PD
+                attention_UP[u, longest - len(embeds_PD) :] = 1
+            output = policy.model(
+                inputs_embeds=embeds_UPD,
+                attention_mask=attention_UP,
+                position_ids=(attention_UP.cumsum(-1) - 1).clamp(min=0),
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        place = {g: u for u, g in enumerate(groups)}
+        rows_B = torch.tensor([place[r.request.group] for r in active], device=policy.device)
+        cache = output.past_key_values
+        cache.batch_select_indices(rows_B)
+        return cache, output.logits[rows_B, -1], attention_UP[rows_B]
+
+    def _sample(self, active: list[_Response], logits_BV: Tensor) -> Tensor:
+        """Draw the next token of every response and record it."""
+        device = self._policy.device
+        temperatures_B = torch.tensor([r.request.temperature for r in active], device=device)
+        logprobs_BV = self._policy.logprobs(logits_BV, temperatures_B[:, None])
+        uniforms_B = torch.tensor([r.uniforms[len(r.ids)] for r in active], device=device)
+        tokens_B, logprobs_B = sample_tokens(logprobs_BV, uniforms_B)
+        for response, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
+            response.add(token, logprob, self._policy.format.stop_ids(response.request.mode))
+        return tokens_B
+
+    def _check_lengths(self, active: list[_Response], prompt_lengths: dict[str, int]) -> None:
+        limit = self._policy.context_length
+        for response in active:
+            request = response.request
+            total = prompt_lengths[request.group] + request.max_new_tokens
+            if total > limit:
+                raise DataError(
+                    f"prompt {request.prompt.id} has {prompt_lengths[request.group]} tokens and mode {request.mode} "
+                    f"may add {request.max_new_tokens}, more than the context of {limit}; shorten the prompt or lower "
+                    f"modes.kinds.{request.mode}.max_new_tokens"
+                )
+
+
+def _uniforms(seed: int, count: int) -> np.ndarray:
+    """The random numbers of one response: its own stream, independent of every other response [count].
+
+    float32 on purpose: the largest value is far enough below 1 that scaling by a total cannot round up to it.
+    """
+    return np.random.Generator(np.random.Philox(seed)).random(count, dtype=np.float32)

@@ -1,0 +1,111 @@
+"""3D-Resampler: positions, packages, and the released numbers."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import model.resampler as resampler_module
+from model import MiniCPMVForConditionalGeneration, tiny_minicpmv
+from model.resampler import grid_rows, key_positions, sine_rows
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "fixtures" / "minicpmv" / "dev"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden files are not on this machine")
+
+CASES = ["image_ragged", "image_temporal_minus1", "video_ragged", "video_equal", "video_far", "big_grid"]
+
+
+@pytest.fixture(scope="module")
+def resampler() -> torch.nn.Module:
+    return tiny_minicpmv(0)[0].resampler
+
+
+def frames_of(grids: list[tuple[int, int]]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(rows * columns, 96, generator=generator) for rows, columns in grids]
+
+
+def test_sine_rows_by_hand() -> None:
+    row = sine_rows([3], 4)[0].tolist()
+    assert row == pytest.approx([math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)], abs=1e-6)
+
+
+def test_grid_has_the_column_in_its_first_half() -> None:
+    place = grid_rows(3, 5, 8)[1 * 5 + 4]
+    assert torch.equal(place[:4], sine_rows([4], 4)[0])
+    assert torch.equal(place[4:], sine_rows([1], 4)[0])
+
+
+def test_time_is_added_to_frames_only() -> None:
+    still, moving = key_positions([(2, 2), (2, 2)], [-1, 7], 16).split(4)
+    torch.testing.assert_close(moving - still, sine_rows([7], 16).expand(4, -1), atol=1e-6, rtol=0)
+
+
+def test_packages_together_equal_packages_alone(resampler: torch.nn.Module) -> None:
+    grids, packages = [(2, 3), (1, 4), (3, 3), (2, 2), (2, 5)], [[0, 4], [-1], [9, 12]]
+    frames = frames_of(grids)
+    together = resampler(frames, grids, packages)
+    assert together.shape == (3, 8, 128)
+    for row, members in zip(together, [slice(0, 2), slice(2, 3), slice(3, 5)], strict=True):
+        package = packages[[0, 2, 3].index(members.start)]
+        alone = resampler(frames[members], grids[members], [package])[0]
+        torch.testing.assert_close(row, alone, atol=2e-6, rtol=0)
+
+
+def test_time_of_a_frame_changes_its_package_only(resampler: torch.nn.Module) -> None:
+    grids = [(2, 2)] * 3
+    early = resampler(frames_of(grids), grids, [[0, 1], [-1]])
+    late = resampler(frames_of(grids), grids, [[0, 50], [-1]])
+    assert (early[0] - late[0]).abs().max() > 1e-3
+    torch.testing.assert_close(early[1], late[1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("packages", [[[0]], [[0, 1], []]])
+def test_packages_must_hold_the_frames(resampler: torch.nn.Module, packages: list[list[int]]) -> None:
+    grids = [(2, 2)] * 2
+    with pytest.raises(ValueError, match="temporal ids describe"):
+        resampler(frames_of(grids), grids, packages)
+
+
+@pytest.fixture
+def golden(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
+    """The golden tensors, with the frequencies of the machine that made them: their last bits differ by processor."""
+    tensors = load_file(GOLDEN / "resampler.safetensors")
+    recorded = tensors["temporal_omega_4096"].numpy()
+    assert np.abs(resampler_module.sine_frequencies(2048) / recorded - 1).max() < 2.0**-22
+    monkeypatch.setattr(resampler_module, "sine_frequencies", lambda count: recorded[:: 2048 // count])
+    resampler_module.axis_rows.cache_clear()
+    yield tensors
+    resampler_module.axis_rows.cache_clear()
+
+
+@needs_golden
+def test_released_positions(golden: dict[str, torch.Tensor]) -> None:
+    for rows, columns in [(1, 9), (3, 5), (6, 2)]:
+        expected = golden[f"pos2d.{rows}x{columns}"].flatten(0, 1)
+        torch.testing.assert_close(grid_rows(rows, columns, 256), expected, atol=1e-6, rtol=0)
+    ids = golden["temporal.ids"].tolist()
+    torch.testing.assert_close(sine_rows(ids, 256), golden["temporal.table"], atol=1e-6, rtol=0)
+    wide = sine_rows([ids[1], ids[3], ids[7]], 4096)
+    torch.testing.assert_close(wide, golden["temporal_real4096"], atol=1e-6, rtol=0)
+    corner = grid_rows(3, 4, 4096)[[3, 4, 10]]
+    torch.testing.assert_close(corner, golden["pos2d_real4096.3x4"], atol=1e-6, rtol=0)
+
+
+@needs_golden
+def test_released_tokens(golden: dict[str, torch.Tensor]) -> None:
+    model = MiniCPMVForConditionalGeneration.from_pretrained(GOLDEN, dtype=torch.float32).eval()
+    index = json.loads((GOLDEN / "index.json").read_text())["files"]["resampler.safetensors"]["cases"]
+    for case in index:
+        name = case["case"]
+        grids = [tuple(size) for size in golden[f"{name}.tgt_sizes"].tolist()]
+        frames = [x[: rows * columns] for x, (rows, columns) in zip(golden[f"{name}.x"], grids, strict=True)]
+        with torch.no_grad():
+            out = model.resampler(frames, grids, case["temporal_ids"] or [[-1]] * len(grids))
+        torch.testing.assert_close(out, golden[f"{name}.out"], atol=3e-5, rtol=0)
+    assert [case["case"] for case in index] == CASES
