@@ -39,7 +39,7 @@ types: install-dev
 check: lint types test
 
 docs: install
-	$(BIN)/python -m hybrid_rl.config.reference
+	$(BIN)/python -m hybrid_rl.insight.reference
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,10 +1,13 @@
 """A tokenizer of 256 bytes and the released special tokens, built in code.
 
-Small models need no learned merges: every byte is a token, nothing is unknown, and any text comes back exactly. The
-special tokens carry the released names, so prompts have the released form; only their ids differ.
+Small models need no learned merges: every byte is a token, nothing is unknown, and any text comes back exactly. A few
+whole words may be tokens too, which shortens the prompts that a small model reads over and over. The special tokens
+carry the released names, so prompts have the released form; only their ids differ.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -18,6 +21,7 @@ PLACEHOLDER = "<unk>"
 _PAIRED = ("image", "ref", "box", "quad", "point", "slice", "image_id", "unit")
 _VISION = ("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end", "vision_start")
 _PAD = ("vision_end", "vision_pad", "image_pad", "video_pad")
+_PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1))
 _PLAIN_CODE = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")
 
 
@@ -42,20 +46,42 @@ def _added_tokens() -> list[AddedToken]:
 
 def _byte_vocabulary() -> dict[str, int]:
     """Byte symbols to ids: printable bytes first and in order, so "!" is 0 as in the released vocabulary."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    hidden = [byte for byte in range(256) if byte not in set(printable)]
     # Bytes that cannot be printed borrow the characters from 256 on (GPT-2's byte alphabet).
-    symbols = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(hidden))]
+    symbols = [chr(byte) for byte in _PRINTABLE] + [chr(256 + i) for i in range(256 - len(_PRINTABLE))]
     return {symbol: i for i, symbol in enumerate(symbols)}
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def _byte_order() -> list[int]:
+    """The bytes in the order of their ids."""
+    return [*_PRINTABLE, *(byte for byte in range(256) if byte not in set(_PRINTABLE))]
+
+
+def _merges(words: Sequence[str], symbols: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges that build each word from its front, in the byte alphabet."""
+    table = {byte: symbols[i] for i, byte in enumerate(_byte_order())}
+    merges: dict[tuple[str, str], None] = {}
+    for word in words:
+        spelled = [table[byte] for byte in word.encode()]
+        for end in range(1, len(spelled)):
+            merges["".join(spelled[:end]), spelled[end]] = None
+    return list(merges)
+
+
+def byte_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """Build the tokenizer.
+
+    Args:
+        words: character sequences that become tokens, their beginnings included, with ids between the bytes and the
+            special tokens.
 
     Text is not normalised: the released tokenizer composes characters (NFC), which would change decomposed text on a
     round trip, and the published encodings do not depend on it.
     """
-    core = Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
+    vocabulary = _byte_vocabulary()
+    merges = _merges(words, list(vocabulary))
+    for left, right in merges:
+        vocabulary.setdefault(left + right, len(vocabulary))
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     tokens = _added_tokens()

@@ -10,6 +10,8 @@ from hybrid_rl.config.section import Arguments, Section
 
 
 class RolloutConfig(Section):
+    """Which engine generates."""
+
     engine: str = "rollouts.torch_engine:TorchEngine"
     """The rollout engine, built as `engine(policy, **args)`."""
     args: Arguments = Field(default_factory=dict)
@@ -17,6 +19,8 @@ class RolloutConfig(Section):
 
 
 class ClusterConfig(Section):
+    """Who runs where."""
+
     executor: Literal["ray", "local"] = "ray"
     """`ray`: every worker is a Ray actor. `local`: the same classes in this process, for debuggers and notebooks."""
     rollout_workers: int = Field(default=1, ge=1)

@@ -8,6 +8,8 @@ from hybrid_rl.config.section import Arguments, Section
 
 
 class SourceConfig(Section):
+    """A prompt source."""
+
     target: str
     """A prompt source: `module:Class` or `file.py:Class`, built as `Class(name=, split=, seed=, **args)`."""
     args: Arguments = Field(default_factory=dict)
@@ -17,11 +19,15 @@ class SourceConfig(Section):
 
 
 class DataConfig(Section):
+    """Where prompts come from."""
+
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """Prompt sources by name."""
 
 
 class EvaluationConfig(Section):
+    """How the policy is measured."""
+
     prompts_per_mode: int = Field(default=512, ge=1)
     """Held-out prompts answered in each mode, the same ones in every mode, sampled as in training."""
     before: bool = True

@@ -10,6 +10,8 @@ from hybrid_rl.config.section import Arguments, Section
 
 
 class ModelConfig(Section):
+    """Which policy is trained."""
+
     path: str | None = None
     """Folder of a checkpoint (safetensors). With it there is no warm-up. Unset: `builder` makes the policy."""
     builder: str = "model.tiny:tiny_minicpmv"

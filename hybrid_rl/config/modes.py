@@ -10,6 +10,8 @@ from hybrid_rl.config.section import Section
 
 
 class KindConfig(Section):
+    """One mode: how its prompt is rendered, its budget, its sampling."""
+
     share: float | None = Field(default=None, ge=0, le=1)
     """Share of the prompts answered in this mode. Give it for every kind, or `modes.long_ratio`, or neither (equal)."""
     template_args: dict[str, Any] = Field(default_factory=dict)
@@ -25,6 +27,8 @@ class KindConfig(Section):
 
 
 class ModesConfig(Section):
+    """The minds of the policy, and how prompts are dealt to them."""
+
     assign: Literal["per_prompt"] = "per_prompt"
     """Each prompt is answered in one mode by all its responses (MiniCPM-V 4.5, appendix A)."""
     long_ratio: float | None = Field(default=None, ge=0, le=1)

@@ -8,6 +8,8 @@ from hybrid_rl.config.section import Arguments, Section
 
 
 class RewardConfig(Section):
+    """A part of the reward."""
+
     target: str | None = None
     """The reward: `module:name` or `file.py:name`."""
     by_task: dict[str, str] | None = None

@@ -15,6 +15,8 @@ from hybrid_rl.config.training import TrainConfig, WarmupConfig
 
 
 class Config(Section):
+    """Everything that decides a run."""
+
     run: RunConfig = Field(default_factory=RunConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig

@@ -10,6 +10,8 @@ from hybrid_rl.config.section import Section
 
 
 class RunConfig(Section):
+    """Where a run lives, how long it is and what seeds it."""
+
     dir: str | None = None
     """Run folder; must not exist yet. Unset: `runs/<config name>/<time>`."""
     seed: int = Field(default=0, ge=0)
@@ -21,6 +23,8 @@ class RunConfig(Section):
 
 
 class CheckpointConfig(Section):
+    """What is kept of a run to go on from."""
+
     every_steps: int = Field(default=50, ge=1)
     """Steps between checkpoints; the last step is always saved."""
     keep_last: int = Field(default=2, ge=1)

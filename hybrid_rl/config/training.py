@@ -28,6 +28,8 @@ class OptimizerConfig(Section):
 
 
 class TrainConfig(Section):
+    """The GRPO step."""
+
     prompts_per_step: int = Field(default=128, ge=1)
     """Prompts of a step, over all modes and sources."""
     responses_per_prompt: int = Field(default=8, ge=2)

@@ -56,6 +56,7 @@ class DigitStrips:
         num_prompts: int = 100_000,
         wrong_digit_rate: float = 0.0,
         digit_pixels: int = 28,
+        width_digits: int | None = None,
     ) -> None:
         _check_choice(name, "split", split, get_args(Split))
         _check_choice(name, "task", task, get_args(Task))
@@ -79,6 +80,7 @@ class DigitStrips:
         self._num_prompts = num_prompts
         self._wrong_digit_rate = wrong_digit_rate
         self._digit_pixels = digit_pixels
+        self._width_digits = width_digits
         self._images = digit_images(split)
 
     def __len__(self) -> int:
@@ -89,7 +91,8 @@ class DigitStrips:
             raise IndexError(f"data source '{self._name}' has prompts 0 to {self._num_prompts - 1}, not {index}")
         chance = random.Random(stable_seed("digit strip", self._split, self._seed, self._task, index))
         digits = [chance.randrange(10) for _ in range(chance.randint(*self._lengths))]
-        image = draw_strip([chance.choice(self._images[digit]) for digit in digits], self._digit_pixels, chance)
+        pixels = [chance.choice(self._images[digit]) for digit in digits]
+        image = draw_strip(pixels, self._digit_pixels, chance, self._width_digits)
         claimed = self._claimed(digits, index)
         return Prompt(
             id=f"{self._task}/{self._split}/{index:06d}",
@@ -130,14 +133,20 @@ def digit_images(split: Split) -> tuple[tuple[Pixels, ...], ...]:
     return tuple(by_digit)
 
 
-def draw_strip(digits: Sequence[Pixels], digit_pixels: int, chance: random.Random) -> Image.Image:
+def draw_strip(
+    digits: Sequence[Pixels], digit_pixels: int, chance: random.Random, width_digits: int | None = None
+) -> Image.Image:
     """Set digits side by side, each a little off its place.
+
+    Args:
+        width_digits: leave room for so many digits, black to the right of the last one; None for no room.
 
     Returns:
         An RGB image; its size depends on the number of digits alone, so that equally long strips batch well.
     """
     slack = digit_pixels // 7
-    strip = Image.new("L", (len(digits) * digit_pixels + slack, digit_pixels + slack))
+    width = max(len(digits), width_digits or 0)
+    strip = Image.new("L", (width * digit_pixels + slack, digit_pixels + slack))
     for place, digit in enumerate(digits):
         large = Image.fromarray(digit).resize((digit_pixels, digit_pixels), Image.Resampling.BICUBIC)
         left, top = place * digit_pixels + chance.randint(0, slack), chance.randint(0, slack)

@@ -1,0 +1,121 @@
+"""Shared builders: a tiny config, a tiny policy, rollouts made by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from hybrid_rl.quiet import quiet_environment
+
+quiet_environment()
+
+from hybrid_rl.config import Config, load_config  # noqa: E402
+from hybrid_rl.policy import Policy, load_policy  # noqa: E402
+from hybrid_rl.records import (  # noqa: E402
+    Finish,
+    Generation,
+    Message,
+    Prompt,
+    Request,
+    Response,
+    Rollout,
+)
+
+# The machine may be busy: a property is judged by its outcome, not by its seconds, and by the same examples every time.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = REPOSITORY / "configs" / "grpo_mixed.yaml"
+
+SMALL = [
+    "model.args={hidden_size: 128, num_hidden_layers: 1, intermediate_size: 64, vision_hidden_size: 32, "
+    "vision_num_hidden_layers: 1, vision_num_attention_heads: 2, vision_intermediate_size: 32, query_num: 4}",
+    "run.steps=3",
+    "run.live=false",
+    "train.prompts_per_step=4",
+    "train.responses_per_prompt=4",
+    "warmup.steps=10",
+    "warmup.batch_size=8",
+    "warmup.warmup_steps=2",
+    "evaluation.prompts_per_mode=8",
+    "checkpoints.every_steps=1",
+    "cluster.executor=local",
+    "cluster.threads_per_worker=1",
+]
+"""Overrides that make the default config a matter of seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache of warm-ups; tests share one, so that equal warm-ups are made once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def small_config(tmp_path: Path) -> Callable[..., Config]:
+    """Make the small config, with further overrides; the run folder is `tmp_path/run`."""
+
+    def make(*overrides: str) -> Config:
+        return load_config(DEFAULT_CONFIG, [*SMALL, f"run.dir={tmp_path / 'run'}", *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_policy() -> Policy:
+    """A policy with random weights in the two modes of the default config."""
+    config = load_config(DEFAULT_CONFIG, SMALL)
+    return load_policy(config.model, config.modes, seed=0, search=config.search)
+
+
+@pytest.fixture
+def make_rollout() -> Callable[..., Rollout]:
+    """A rollout made by hand."""
+
+    def make(
+        ids: Sequence[int] = (1, 2, 3),
+        *,
+        mode: str = "short",
+        group: str = "g",
+        task: str = "read",
+        source: str = "read",
+        gold: str = "12",
+        text: str = "12",
+        answer: str | None = "12",
+        thought: str = "",
+        leaked: bool = False,
+        finish: Finish = Finish.STOP,
+        logprobs: Sequence[float] | None = None,
+        sampled: Sequence[bool] | None = None,
+        columns: dict[str, Any] | None = None,
+        prompt: Prompt | None = None,
+    ) -> Rollout:
+        prompt = prompt or Prompt(
+            id="p",
+            source=source,
+            task=task,
+            messages=(Message(role="user", text="?"),),
+            gold=gold,
+            columns=columns or {},
+        )
+        request = Request(prompt=prompt, mode=mode, group=group, index=0, seed=0, max_new_tokens=8, temperature=1.0)
+        generation = Generation(
+            ids=tuple(ids),
+            logprobs=tuple(logprobs if logprobs is not None else [-1.0] * len(ids)),
+            sampled=tuple(sampled if sampled is not None else [True] * len(ids)),
+            finish=finish,
+        )
+        response = Response(text=text, thought=thought, answer=answer, closed=answer is not None, leaked=leaked)
+        return Rollout(request=request, generation=generation, response=response, versions=(0, 0))
+
+    return make
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,150 @@
+"""The token loss against a hand-worked example, TRL's formula and verl's function; who weighs how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.loss import token_loss
+from hybrid_rl.algorithm.normalizer import token_weights
+from hybrid_rl.algorithm.schedule import wsd
+from hybrid_rl.records import Outcome, Rollout, Score
+
+
+def test_worked_example() -> None:
+    # ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 and clip [0.8, 1.28]:
+    # -min(1.5, 1.28) = -1.28 (clipped); -min(-1.5, -1.28) = 1.5; -min(0.5, 0.8) = -0.5; -min(-0.5, -0.8) = 0.8 (clipped)
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5])
+    old = torch.tensor([-1.0, -2.0, -1.0, -2.0])
+    new = old + ratio.log()
+    terms = token_loss(new, old, torch.tensor([1.0, -1.0, 1.0, -1.0]), new, clip_low=0.2, clip_high=0.28)
+    assert terms.policy.tolist() == pytest.approx([-1.28, 1.5, -0.5, 0.8])
+    assert terms.clipped.tolist() == [True, False, False, True]
+    assert terms.ratio.tolist() == pytest.approx([1.5, 1.5, 0.5, 0.5])
+    assert terms.kl.tolist() == [0, 0, 0, 0]
+
+
+def test_k3_by_hand() -> None:
+    # d = log pi_ref - log pi = 0.5: exp(0.5) - 0.5 - 1
+    terms = token_loss(
+        torch.tensor([-1.0]),
+        torch.tensor([-1.0]),
+        torch.tensor([0.0]),
+        torch.tensor([-0.5]),
+        clip_low=0.2,
+        clip_high=0.2,
+    )
+    assert terms.kl.item() == pytest.approx(math.exp(0.5) - 1.5)
+
+
+def test_equals_verl() -> None:
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    omegaconf = pytest.importorskip("omegaconf")
+    torch.manual_seed(0)
+    old = -torch.rand(3, 5) * 3
+    new = (old + 0.4 * torch.randn(3, 5)).requires_grad_()
+    advantages = torch.randn(3, 1).expand(3, 5).contiguous()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.float32)
+    config = omegaconf.OmegaConf.create(
+        {
+            "clip_ratio": 0.2,
+            "clip_ratio_low": 0.2,
+            "clip_ratio_high": 0.28,
+            "clip_ratio_c": 1e9,
+            "global_batch_info": {},
+        }
+    )
+    theirs = core_algos.compute_policy_loss_vanilla(old, new, advantages, mask, "token-mean", config)[0]
+    (theirs_gradient,) = torch.autograd.grad(theirs, new)
+    terms = token_loss(
+        new[mask.bool()], old[mask.bool()], advantages[mask.bool()], new[mask.bool()], clip_low=0.2, clip_high=0.28
+    )
+    ours = terms.policy.sum() / mask.sum()
+    (ours_gradient,) = torch.autograd.grad(ours, new)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
+    torch.testing.assert_close(ours_gradient, theirs_gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_the_gradient_raises_the_probability_of_good_tokens_and_lowers_that_of_bad_ones() -> None:
+    logprobs = torch.tensor([-1.0, -1.0], requires_grad=True)
+    terms = token_loss(
+        logprobs, logprobs.detach(), torch.tensor([1.0, -1.0]), logprobs.detach(), clip_low=0.2, clip_high=0.28
+    )
+    terms.policy.sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad[0] < 0 < logprobs.grad[1]  # descent goes against the gradient
+
+
+# --- weights ---------------------------------------------------------------------------------------------------
+
+
+def groups_of(make: Callable[..., Rollout], lengths: dict[str, list[int]]) -> list[Group]:
+    """One group of two a length, in each mode."""
+    rollouts, scores = [], []
+    for mode, values in lengths.items():
+        for number, length in enumerate(values):
+            for reward in (0.0, 1.0):
+                rollouts.append(make(range(length), mode=mode, group=f"{mode}{number}"))
+                scores.append(Score(value=reward, parts={}, outcome=Outcome.OK))
+    return make_groups(rollouts, scores, eps=1e-4, min_std=1e-6)
+
+
+def shares(groups: list[Group], weights: dict[str, float]) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for group in groups:
+        tokens = sum(sum(sample.loss_mask) for sample in group.samples)
+        result[group.mode] = result.get(group.mode, 0.0) + tokens * weights[group.mode]
+    return result
+
+
+def test_modes_weigh_by_their_prompts_not_by_their_length(make_rollout: Callable[..., Rollout]) -> None:
+    groups = groups_of(make_rollout, {"a": [10, 10], "b": [100, 100]})
+    balanced = shares(groups, token_weights(groups, "prompts", {"a": 1, "b": 1}))
+    assert balanced == pytest.approx({"a": 0.5, "b": 0.5})
+    plain = shares(groups, token_weights(groups, "tokens", {"a": 1, "b": 1}))
+    assert plain == pytest.approx({"a": 1 / 11, "b": 10 / 11})
+
+
+def test_loss_weight_scales_a_mode(make_rollout: Callable[..., Rollout]) -> None:
+    groups = groups_of(make_rollout, {"a": [10], "b": [10]})
+    assert shares(groups, token_weights(groups, "prompts", {"a": 3, "b": 1})) == pytest.approx({"a": 0.75, "b": 0.25})
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1),
+    st.sampled_from(["prompts", "tokens"]),
+)
+def test_all_weights_add_up_to_one(lengths: dict[str, list[int]], balance: str) -> None:
+
+    groups = groups_of(_plain_rollout, lengths)
+    total = sum(shares(groups, token_weights(groups, balance, dict.fromkeys("abc", 1.0))).values())  # type: ignore[arg-type]
+    assert total == pytest.approx(1)
+
+
+def _plain_rollout(ids: range, *, mode: str, group: str) -> Rollout:
+    from hybrid_rl.records import Finish, Generation, Message, Prompt, Request, Response
+
+    prompt = Prompt(id="p", source="s", task="t", messages=(Message(role="user", text="?"),), gold="1")
+    return Rollout(
+        request=Request(prompt=prompt, mode=mode, group=group, index=0, seed=0, max_new_tokens=99, temperature=1.0),
+        generation=Generation(
+            ids=tuple(ids), logprobs=(0.0,) * len(ids), sampled=(True,) * len(ids), finish=Finish.STOP
+        ),
+        response=Response(text="", thought="", answer="", closed=True, leaked=False),
+        versions=(0, 0),
+    )
+
+
+# --- schedule --------------------------------------------------------------------------------------------------
+
+
+def test_wsd_rises_stays_and_falls() -> None:
+    values = [wsd(step, total=10, warmup=2, decay=4, final_scale=0.1) for step in range(1, 11)]
+    assert values[:6] == pytest.approx([0.5, 1, 1, 1, 1, 1])
+    assert values[6:] == pytest.approx([0.1**0.25, 0.1**0.5, 0.1**0.75, 0.1])
