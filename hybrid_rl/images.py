@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hybrid_rl.errors import DataError
 
@@ -54,7 +54,9 @@ def open_image(ref: ImageRef) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {ref.name} cannot be decoded ({error}); replace or remove it") from error
+        # Pillow's own words for this case show the address of the buffer.
+        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"image {ref.name} cannot be decoded ({reason}); replace or remove it") from error
 
 
 def inline_png(image: Image.Image) -> InlineImage:

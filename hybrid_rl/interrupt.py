@@ -25,10 +25,15 @@ class StopSignal:
         if self.requested:
             raise Interrupted
 
-    def __enter__(self) -> StopSignal:
+    def arm(self) -> None:
+        """Install the handlers; again, after a library has installed its own."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._on_signal)
+                handler = signal.signal(number, self._on_signal)
+                self._previous.setdefault(number, handler)
+
+    def __enter__(self) -> StopSignal:
+        self.arm()
         return self
 
     def __exit__(

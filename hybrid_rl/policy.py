@@ -193,6 +193,7 @@ def _describe_folder(folder: str) -> tuple[Any, Any, Any]:
 
 
 def _from_folder(folder: str) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     config, _, processor = _describe_folder(folder)
@@ -201,8 +202,12 @@ def _from_folder(folder: str) -> tuple[Any, Any]:
     try:
         # use_safetensors: pickled weights can run code when they are loaded.
         model = auto.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder}: the weights cannot be loaded: {str(error).splitlines()[0]}") from error
+    # Loaded weights lie where the file has them; CPU kernels sum in another order on memory that is not aligned, and a
+    # resumed run would drift from an uninterrupted one.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return model, processor
 
 

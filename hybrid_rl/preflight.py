@@ -12,7 +12,7 @@ from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
-from hybrid_rl.plugins import load
+from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import outline_policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.scoring import Scorer
@@ -103,6 +103,7 @@ def _check_engine(config: Config) -> None:
         raise PluginError(
             f"rollout.engine '{config.rollout.engine}' has no generate(requests); see hybrid_rl.protocols.RolloutEngine"
         )
+    check_call(config.rollout.engine, engine, ["policy"], config.rollout.args)
 
 
 def _check_best_metric(config: Config, prompts: list[Prompt]) -> None:

@@ -88,4 +88,19 @@ def _processor(query_num: int, max_slice_nums: int, scale_resolution: int, patch
 def _seeded(config: MiniCPMVConfig, seed: int) -> MiniCPMVForConditionalGeneration:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MiniCPMVForConditionalGeneration(config).eval()
+        model = MiniCPMVForConditionalGeneration(config).eval()
+        _make_places_distinct(model)
+    return model
+
+
+@torch.no_grad()
+def _make_places_distinct(model: MiniCPMVForConditionalGeneration) -> None:
+    """Start the vision tower with positions as strong as the patches, and layers that keep the size of their input.
+
+    With the released scale of positions, a tenth of a patch's, a tower trained from nothing on a few ten thousand
+    pictures sees what is in a picture but not where, and does not learn to read.
+    """
+    model.vpm.embeddings.position_embedding.weight.normal_()
+    for module in model.vpm.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.normal_(std=module.in_features**-0.5)

@@ -37,5 +37,5 @@ def main() -> None:
         print(f"hybrid-rl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"hybrid-rl: {error or 'interrupted'}", file=sys.stderr)
+        print(f"hybrid-rl: {str(error) or 'interrupted'}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -39,7 +39,7 @@ class DigitStrips:
         num_prompts: how many different prompts there are.
         wrong_digit_rate: chance that a digit is another one in answer and thought than in the image; teaches the form
             of an answer while leaving its correctness to be learned.
-        digit_pixels: width of a digit; a strip is a seventh of that higher and wider than its digits.
+        digit_pixels: width of a digit; a strip has room for `max_digits` and a seventh of a digit more.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -56,7 +56,6 @@ class DigitStrips:
         num_prompts: int = 100_000,
         wrong_digit_rate: float = 0.0,
         digit_pixels: int = 28,
-        width_digits: int | None = None,
     ) -> None:
         _check_choice(name, "split", split, get_args(Split))
         _check_choice(name, "task", task, get_args(Task))
@@ -80,7 +79,6 @@ class DigitStrips:
         self._num_prompts = num_prompts
         self._wrong_digit_rate = wrong_digit_rate
         self._digit_pixels = digit_pixels
-        self._width_digits = width_digits
         self._images = digit_images(split)
 
     def __len__(self) -> int:
@@ -92,7 +90,7 @@ class DigitStrips:
         chance = random.Random(stable_seed("digit strip", self._split, self._seed, self._task, index))
         digits = [chance.randrange(10) for _ in range(chance.randint(*self._lengths))]
         pixels = [chance.choice(self._images[digit]) for digit in digits]
-        image = draw_strip(pixels, self._digit_pixels, chance, self._width_digits)
+        image = draw_strip(pixels, self._digit_pixels, chance, width_digits=self._lengths[1])
         claimed = self._claimed(digits, index)
         return Prompt(
             id=f"{self._task}/{self._split}/{index:06d}",
@@ -133,20 +131,17 @@ def digit_images(split: Split) -> tuple[tuple[Pixels, ...], ...]:
     return tuple(by_digit)
 
 
-def draw_strip(
-    digits: Sequence[Pixels], digit_pixels: int, chance: random.Random, width_digits: int | None = None
-) -> Image.Image:
+def draw_strip(digits: Sequence[Pixels], digit_pixels: int, chance: random.Random, width_digits: int) -> Image.Image:
     """Set digits side by side, each a little off its place.
 
     Args:
-        width_digits: leave room for so many digits, black to the right of the last one; None for no room.
+        width_digits: room for so many digits; a shorter strip is black behind its last one.
 
     Returns:
-        An RGB image; its size depends on the number of digits alone, so that equally long strips batch well.
+        An RGB image. All strips of a source have one size, so that they batch well.
     """
     slack = digit_pixels // 7
-    width = max(len(digits), width_digits or 0)
-    strip = Image.new("L", (width * digit_pixels + slack, digit_pixels + slack))
+    strip = Image.new("L", (width_digits * digit_pixels + slack, digit_pixels + slack))
     for place, digit in enumerate(digits):
         large = Image.fromarray(digit).resize((digit_pixels, digit_pixels), Image.Resampling.BICUBIC)
         left, top = place * digit_pixels + chance.randint(0, slack), chance.randint(0, slack)

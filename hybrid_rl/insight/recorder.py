@@ -40,7 +40,8 @@ class Recorder:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._first_step = run.done + 1
-        self._saved: int | None = None
+        # A resumed run has its last step on disk, with the metric of that step, which is no longer known here.
+        self._saved: int | None = run.done or None
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
 
@@ -59,6 +60,8 @@ class Recorder:
         if isinstance(error, (Interrupted, UserError)) and not self._run.warm_up_needed:
             self.checkpoint()
         self._write_summary("interrupted" if stopped else "failed")
+        if stopped:
+            raise Interrupted(self._how_to_go_on()) from error
 
     def phases(self) -> PhaseClock:
         return PhaseClock(self._run)
@@ -126,6 +129,13 @@ class Recorder:
         self._write_summary("completed")
         write_report(self._run.folder.path)
         return self._summary
+
+    def _how_to_go_on(self) -> str:
+        found = self._run.folder.checkpoints()
+        if not found:  # forced to stop within the warm-up
+            return "interrupted before anything was saved"
+        where = "warm-up step" if found[-1].stage == "warmup" else "step"
+        return f"stopped after {where} {found[-1].step}; go on with `hybrid-rl train --resume {self._run.folder.path}`"
 
     def _check_on_policy(self, deviation: float) -> None:
         """On-policy, sampler and trainer are the same function; if they differ, every later ratio is wrong."""

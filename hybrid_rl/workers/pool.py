@@ -41,7 +41,7 @@ class RewardPool:
 
 
 class Actor:
-    """The actor worker. Training calls are never interrupted halfway."""
+    """The actor worker. Calls that change it or write it down are never interrupted halfway."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -50,7 +50,8 @@ class Actor:
         return self._handle.call(method, *arguments).result(interruptible=False)
 
     def num_parameters(self) -> int:
-        return int(self._call("num_parameters"))
+        # The first call waits for the worker to start; nothing has begun that an interruption could break.
+        return int(self._handle.call("num_parameters").result())
 
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)

@@ -67,6 +67,7 @@ class RayCluster:
             configure_logging=True,
             runtime_env={"env_vars": environment},
         )
+        stop.arm()  # Ray has a SIGTERM handler of its own, which would end the run without a checkpoint
         num_gpus = ray.cluster_resources().get("GPU", 0.0)
         equal_share = min(1.0, num_gpus / num_gpu_workers)
         self._gpus = equal_share if config.gpus_per_worker is None else config.gpus_per_worker
