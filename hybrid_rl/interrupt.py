@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -47,3 +48,4 @@ class StopSignal:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        print("stopping at the next safe moment; once more to stop at once", file=sys.stderr, flush=True)

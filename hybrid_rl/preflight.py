@@ -121,8 +121,8 @@ def _check_best_metric(config: Config, prompts: list[Prompt]) -> None:
 def _check_warmup(config: Config, chat: TemplateChatFormat) -> None:
     assert config.warmup is not None
     examples = make_mixture(config.warmup.sources, "train", config.run.seed, config.search)
-    for prompt in examples.first(len(config.warmup.sources)):
-        for mode in config.modes.kinds:
+    for prompt in examples.first(_LOOKED_AT):
+        for mode in config.warmup.sources[prompt.source].modes or config.modes.kinds:
             if chat.thought(mode) == "opened" and not prompt.thought:
                 raise DataError(
                     f"warmup: prompt {prompt.id} of source {prompt.source} has no reference thought, which mode {mode} "

@@ -29,7 +29,7 @@ def tiny_minicpmv(
     vision_intermediate_size: int = 256,
     patch_size: int = 14,
     vision_image_size: int = 224,
-    query_num: int = 8,
+    query_num: int = 12,
     max_slice_nums: int = 1,
     scale_resolution: int = 56,
     max_position_embeddings: int = 1024,
@@ -90,6 +90,7 @@ def _seeded(config: MiniCPMVConfig, seed: int) -> MiniCPMVForConditionalGenerati
         torch.manual_seed(seed)
         model = MiniCPMVForConditionalGeneration(config).eval()
         _make_places_distinct(model)
+        _spread_queries(model)
     return model
 
 
@@ -104,3 +105,38 @@ def _make_places_distinct(model: MiniCPMVForConditionalGeneration) -> None:
     for module in model.vpm.modules():
         if isinstance(module, torch.nn.Linear):
             module.weight.normal_(std=module.in_features**-0.5)
+
+
+_STRIP_COLUMNS = 9
+"""Patches side by side in a long, low picture of the default `scale_resolution`; the queries start spread over them."""
+
+
+@torch.no_grad()
+def _spread_queries(model: MiniCPMVForConditionalGeneration) -> None:
+    """Start the resampler with each query looking at a place of its own, along the middle of a strip.
+
+    From random queries that all look everywhere, telling places apart takes most of a small training. Query and key
+    projections start as the same diagonal, which weighs the fast column frequencies most: a query whose
+    value is the position code of a column then matches the keys near that column.
+    """
+    resampler = model.resampler
+    num_queries, width = resampler.query.shape
+    num_frequencies = width // 4  # of one axis, each with a sine and a cosine
+    omega = 1.0 / 10000 ** (torch.arange(num_frequencies) / num_frequencies)
+
+    def code(places: torch.Tensor) -> torch.Tensor:
+        angles = places[:, None] * omega
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    columns = (torch.arange(num_queries) + 0.5) * _STRIP_COLUMNS / num_queries - 0.5
+    middle_row = torch.full((num_queries,), 0.5)
+    resampler.query.copy_(torch.cat([code(columns), code(middle_row)], dim=-1))
+    # Content is scaled down at first, so that places and not strokes decide where a query looks.
+    resampler.ln_kv.weight.fill_(0.3)
+    fast = max(1, num_frequencies // 5)
+    gain = torch.full((width,), 0.3)
+    gain[:fast] = gain[num_frequencies : num_frequencies + fast] = 2.8
+    for block in (slice(0, width), slice(width, 2 * width)):
+        weight = resampler.attn.in_proj_weight[block]
+        weight.normal_(std=0.02)
+        weight.add_(torch.diag(gain))

@@ -19,7 +19,8 @@ from hybrid_rl.records import Outcome, Rollout, Score
 
 def test_worked_example() -> None:
     # ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 and clip [0.8, 1.28]:
-    # -min(1.5, 1.28) = -1.28 (clipped); -min(-1.5, -1.28) = 1.5; -min(0.5, 0.8) = -0.5; -min(-0.5, -0.8) = 0.8 (clipped)
+    # -min(1.5, 1.28) = -1.28 (clipped); -min(-1.5, -1.28) = 1.5;
+    # -min(0.5, 0.8) = -0.5; -min(-0.5, -0.8) = 0.8 (clipped)
     ratio = torch.tensor([1.5, 1.5, 0.5, 0.5])
     old = torch.tensor([-1.0, -2.0, -1.0, -2.0])
     new = old + ratio.log()

@@ -65,9 +65,7 @@ def test_every_source_gets_its_share_of_each_mode() -> None:
 def test_requests_share_a_group_exactly_where_they_share_prompt_and_mode() -> None:
     config = load_config(DEFAULT_CONFIG)
     prompts = make_mixture(config.data.sources, "train", 0, config.search).draw(1, 4)
-    requests = make_requests(
-        prompts, ["short", "long", "short", "long"], config.modes, step=1, num_responses=3, seed=0
-    )
+    requests = make_requests(prompts, ["short", "long", "short", "long"], config.modes, step=1, num_responses=3, seed=0)
     assert [r.group for r in requests] == [g for g in dict.fromkeys(r.group for r in requests) for _ in range(3)]
     assert [r.mode for r in requests[::3]] == ["short", "long", "short", "long"]
     assert requests[0].max_new_tokens == config.modes.kinds["short"].max_new_tokens

@@ -116,7 +116,7 @@ def test_shares_of_three_kinds(tmp_path: Path) -> None:
     )
     config = load_config(write(tmp_path, three.replace("long: {", "long: {share: 0.5, ")))
     assert config.modes.shares == {"medium": 0.2, "short": 0.3, "long": 0.5}
-    with pytest.raises(ConfigError, match="add up to 0.9"):
+    with pytest.raises(ConfigError, match=r"add up to 0\.9"):
         load_config(write(tmp_path, three.replace("long: {", "long: {share: 0.4, ")))
     with pytest.raises(ConfigError, match="without one: long"):
         load_config(write(tmp_path, three))

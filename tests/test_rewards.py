@@ -86,7 +86,7 @@ def test_repetition_finds_loops_and_leaves_text_alone() -> None:
 
 # --- the scorer ------------------------------------------------------------------------------------------------
 
-PLUGIN = '''
+PLUGIN = """
 def constant(gold): return 0.5
 def abstains(text): return None
 def broken(answer): raise KeyError("lost")
@@ -100,7 +100,7 @@ class Scaled:
     def __init__(self, factor): self.factor = factor
     def __call__(self, answer, gold): return self.factor * (answer == gold)
 value = 3
-'''
+"""
 
 
 @pytest.fixture

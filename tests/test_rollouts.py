@@ -22,7 +22,9 @@ from hybrid_rl.updates.forward import Row, response_logprobs
 from rollouts.sampling import sample_tokens
 from rollouts.torch_engine import TorchEngine
 
-CONFIG = load_config(DEFAULT_CONFIG, [*SMALL, "modes.kinds.short.max_new_tokens=6", "modes.kinds.long.max_new_tokens=15"])
+CONFIG = load_config(
+    DEFAULT_CONFIG, [*SMALL, "modes.kinds.short.max_new_tokens=6", "modes.kinds.long.max_new_tokens=15"]
+)
 
 
 def requests(step: int = 1, num_prompts: int = 4, num_responses: int = 3) -> list[Request]:
@@ -42,9 +44,7 @@ def test_recorded_logprobs_are_those_of_the_trainer(tiny_policy: Policy) -> None
     with torch.no_grad():
         found = response_logprobs(tiny_policy, rows).logprobs_BL
     for row, generation in zip(found, generations, strict=True):
-        torch.testing.assert_close(
-            row[: len(generation.ids)], torch.tensor(generation.logprobs), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(row[: len(generation.ids)], torch.tensor(generation.logprobs), atol=1e-5, rtol=0)
 
 
 def test_logprobs_equal_those_of_a_plain_forward_pass(tiny_policy: Policy) -> None:

@@ -48,6 +48,16 @@ class Config(Section):
         stages = {"train": self.train.optimizer}
         if self.warmup is not None:
             stages["warmup"] = self.warmup.optimizer
+            for name, source in self.warmup.sources.items():
+                unknown = [mode for mode in source.modes or [] if mode not in self.modes.kinds]
+                if unknown:
+                    known = ", ".join(self.modes.kinds)
+                    raise ValueError(
+                        f"warmup.sources.{name}.modes: there is no mode '{unknown[0]}'; modes.kinds has {known}"
+                    )
+            idle = next((s for s in range(1, self.warmup.steps + 1) if not self.warmup.active(s)), None)
+            if idle is not None:
+                raise ValueError(f"warmup.sources: none is drawn from at step {idle}; mend begin and end")
         for stage, optimizer in stages.items():
             for part in optimizer.learning_rate_scale:
                 if part not in self.model.parts:

@@ -57,6 +57,17 @@ class TrainConfig(Section):
     """Largest |ratio - 1| accepted in the first step. Unset: 1e-3 in float32, 0.3 in bfloat16."""
 
 
+class WarmupSourceConfig(SourceConfig):
+    """A prompt source of the warm-up: which modes it teaches, and in which part of the stage."""
+
+    modes: list[str] | None = Field(default=None, min_length=1)
+    """Modes taught with it, in equal parts. Unset: all."""
+    begin: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the stage's steps after which the source begins."""
+    end: float = Field(default=1.0, gt=0, le=1)
+    """Share of the stage's steps after which the source ends."""
+
+
 class WarmupConfig(Section):
     """Supervised fine-tuning on reference thoughts and answers in every mode, before the first GRPO step."""
 
@@ -71,8 +82,13 @@ class WarmupConfig(Section):
     """WSD schedule: share of the steps, at the end, in which the learning rate falls."""
     final_scale: float = Field(default=0.1, ge=0, le=1)
     """WSD schedule: factor of the learning rate that the decay ends at."""
-    sources: dict[str, SourceConfig] = Field(min_length=1)
-    """Prompt sources with reference thoughts."""
+    sources: dict[str, WarmupSourceConfig] = Field(min_length=1)
+    """Prompt sources with reference thoughts. Something has to be drawn at every step."""
     cache: bool = True
     """Keep the result under `$XDG_CACHE_HOME/hybrid-rl` (default `~/.cache/hybrid-rl`) and reuse it when nothing that
     matters has changed."""
+
+    def active(self, step: int) -> list[str]:
+        """Names of the sources drawn from at a step, counted from 1."""
+        place = (step - 1) / self.steps
+        return [name for name, source in self.sources.items() if source.begin <= place < source.end]

@@ -62,6 +62,8 @@ class Recorder:
         self._write_summary("interrupted" if stopped else "failed")
         if stopped:
             raise Interrupted(self._how_to_go_on()) from error
+        if isinstance(error, UserError):
+            raise type(error)(f"{error} ({self._how_to_go_on()})") from error
 
     def phases(self) -> PhaseClock:
         return PhaseClock(self._run)

@@ -15,6 +15,7 @@ from hybrid_rl.config import Config
 from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
+_TABLE = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 _HEAD = """\
 # Configuration reference
 
@@ -31,12 +32,10 @@ def render() -> str:
         section, path = _section(field.annotation, name)
         if section is None:
             continue
-        parts.append(
-            f"## `{name}`\n\n{_summary(section, field)}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
-        )
+        parts.append(f"## `{name}`\n\n{_summary(section, field)}\n\n{_TABLE}")
         parts += _rows(section, path)
         parts.append("")
-    parts.append("## Other keys\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |")
+    parts.append(f"## Other keys\n\n{_TABLE}")
     parts += [
         _row(name, field) for name, field in Config.model_fields.items() if _section(field.annotation, name)[0] is None
     ]

@@ -7,10 +7,14 @@ of a mode's target tokens, averaged over modes, so that long targets do not drow
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 
 from hybrid_rl.algorithm.modes import StratifiedModes
 from hybrid_rl.algorithm.schedule import wsd
 from hybrid_rl.config import Config
+from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Prompt
@@ -30,11 +34,20 @@ class SupervisedStage:
         self._policy = policy
         self._config = config.warmup
         self._max_tokens = config.train.max_tokens_per_micro_batch
-        self._mixture = make_mixture(config.warmup.sources, "train", config.run.seed, config.search)
+        self._mixtures: dict[tuple[str, ...], Mixture] = {}
+        self._make_mixture = lambda names: make_mixture(
+            {name: self._config.sources[name] for name in names}, "train", config.run.seed, config.search
+        )
         # Every mode alike, whatever the shares of the GRPO stage: one warm-up serves all ratios.
-        self._modes = StratifiedModes(dict.fromkeys(config.modes.kinds, 1 / len(config.modes.kinds)))
+        self._modes = {
+            name: StratifiedModes(_equal(source.modes or list(config.modes.kinds)))
+            for name, source in config.warmup.sources.items()
+        }
         self.optimizer = PartOptimizer(policy.model, config.warmup.optimizer, config.model.parts)
         self.done = done
+        # Pictures are drawn and read while the step before is computed.
+        self._drawer = ThreadPoolExecutor(max_workers=1)
+        self._ahead: dict[int, Callable[[], tuple[list[Row], list[str]]]] = {}
 
     def advance(self, count: int) -> float:
         """Take up to `count` more steps and return their mean loss, in nats a token."""
@@ -46,9 +59,9 @@ class SupervisedStage:
 
     def _step(self, step: int) -> float:
         config = self._config
-        prompts = self._mixture.draw(step, config.batch_size)
-        modes = self._modes.assign(step, len(prompts))
-        rows = [self._row(prompt, mode) for prompt, mode in zip(prompts, modes, strict=True)]
+        rows, modes = self._ahead.pop(step)() if step in self._ahead else self._batch(step)
+        if step < config.steps:
+            self._ahead[step + 1] = self._drawer.submit(self._batch, step + 1).result
         tokens: Counter[str] = Counter()
         for row, mode in zip(rows, modes, strict=True):
             tokens[mode] += len(row.response)
@@ -70,7 +83,22 @@ class SupervisedStage:
         )
         return total
 
+    def _batch(self, step: int) -> tuple[list[Row], list[str]]:
+        """Rows and modes of a step."""
+        names = tuple(self._config.active(step))
+        if names not in self._mixtures:
+            self._mixtures[names] = self._make_mixture(names)
+        prompts = self._mixtures[names].draw(step, self._config.batch_size)
+        modes: list[str] = []
+        for name, members in groupby(prompts, key=lambda prompt: prompt.source):
+            modes += self._modes[name].assign(step, len(list(members)))
+        return [self._row(prompt, mode) for prompt, mode in zip(prompts, modes, strict=True)], modes
+
     def _row(self, prompt: Prompt, mode: str) -> Row:
         chat = self._policy.format
         thought = prompt.thought if chat.thought(mode) != "closed" else ""
         return Row(chat.inputs(prompt, mode), chat.response_ids(prompt, mode, thought, prompt.gold))
+
+
+def _equal(names: Sequence[str]) -> dict[str, float]:
+    return dict.fromkeys(names, 1 / len(names))

@@ -14,20 +14,34 @@ _POLL_S = 0.2
 """How often a wait looks whether the user has asked to stop."""
 
 
+class _Host:
+    """The Ray actor around a worker. Building is a call of its own: what it raises then arrives as it was raised."""
+
+    def build(self, worker: type, *arguments: Any) -> None:
+        self._worker = worker(*arguments)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._worker, method)(*arguments)
+
+
 class _RayPending:
-    def __init__(self, reference: Any, stop: StopSignal) -> None:
-        self._reference = reference
+    def __init__(self, references: list[Any], stop: StopSignal) -> None:
+        self._references = references
         self._stop = stop
 
     def result(self, *, interruptible: bool = True) -> Any:
+        """The value of the last reference, once all are there."""
+        return [self._wait(reference, interruptible) for reference in self._references][-1]
+
+    def _wait(self, reference: Any, interruptible: bool) -> Any:
         import ray
         from ray.exceptions import RayTaskError
 
-        while not ray.wait([self._reference], timeout=_POLL_S)[0]:
+        while not ray.wait([reference], timeout=_POLL_S)[0]:
             if interruptible:
                 self._stop.check()
         try:
-            return ray.get(self._reference)
+            return ray.get(reference)
         except RayTaskError as error:
             # The worker's own exception, not Ray's wrapping of it: a bad image is bad data wherever it was opened.
             cause = getattr(error, "cause", None)
@@ -38,12 +52,13 @@ class _RayPending:
 
 
 class _RayHandle:
-    def __init__(self, actor: Any, stop: StopSignal) -> None:
+    def __init__(self, actor: Any, built: Any, stop: StopSignal) -> None:
         self._actor = actor
+        self._built = built
         self._stop = stop
 
     def call(self, method: str, *arguments: Any) -> Pending:
-        return _RayPending(getattr(self._actor, method).remote(*arguments), self._stop)
+        return _RayPending([self._built, self._actor.call.remote(method, *arguments)], self._stop)
 
 
 class RayCluster:
@@ -76,8 +91,11 @@ class RayCluster:
         import ray
 
         # No CPU is reserved: workers take turns, and Ray must not refuse one for want of cores.
-        remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(worker)
-        return _RayHandle(remote.remote(*arguments), self._stop)
+        # The process is named after the worker, for those who look at a list of processes.
+        host = type(worker.__name__, (_Host,), {})
+        remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(host)
+        actor = remote.remote()
+        return _RayHandle(actor, actor.build.remote(worker, *arguments), self._stop)
 
     def share(self, value: Any) -> Any:
         import ray
