@@ -7,8 +7,7 @@ of a mode's target tokens, averaged over modes, so that long targets do not drow
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from itertools import groupby
 
 from hybrid_rl.algorithm.modes import StratifiedModes
@@ -34,10 +33,8 @@ class SupervisedStage:
         self._policy = policy
         self._config = config.warmup
         self._max_tokens = config.train.max_tokens_per_micro_batch
+        self._seed, self._search = config.run.seed, config.search
         self._mixtures: dict[tuple[str, ...], Mixture] = {}
-        self._make_mixture = lambda names: make_mixture(
-            {name: self._config.sources[name] for name in names}, "train", config.run.seed, config.search
-        )
         # Every mode alike, whatever the shares of the GRPO stage: one warm-up serves all ratios.
         self._modes = {
             name: StratifiedModes(_equal(source.modes or list(config.modes.kinds)))
@@ -45,9 +42,6 @@ class SupervisedStage:
         }
         self.optimizer = PartOptimizer(policy.model, config.warmup.optimizer, config.model.parts)
         self.done = done
-        # Pictures are drawn and read while the step before is computed.
-        self._drawer = ThreadPoolExecutor(max_workers=1)
-        self._ahead: dict[int, Callable[[], tuple[list[Row], list[str]]]] = {}
 
     def advance(self, count: int) -> float:
         """Take up to `count` more steps and return their mean loss, in nats a token."""
@@ -59,9 +53,7 @@ class SupervisedStage:
 
     def _step(self, step: int) -> float:
         config = self._config
-        rows, modes = self._ahead.pop(step)() if step in self._ahead else self._batch(step)
-        if step < config.steps:
-            self._ahead[step + 1] = self._drawer.submit(self._batch, step + 1).result
+        rows, modes = self._batch(step)
         tokens: Counter[str] = Counter()
         for row, mode in zip(rows, modes, strict=True):
             tokens[mode] += len(row.response)
@@ -85,14 +77,19 @@ class SupervisedStage:
 
     def _batch(self, step: int) -> tuple[list[Row], list[str]]:
         """Rows and modes of a step."""
-        names = tuple(self._config.active(step))
-        if names not in self._mixtures:
-            self._mixtures[names] = self._make_mixture(names)
-        prompts = self._mixtures[names].draw(step, self._config.batch_size)
+        prompts = self._mixture(step).draw(step, self._config.batch_size)
         modes: list[str] = []
         for name, members in groupby(prompts, key=lambda prompt: prompt.source):
             modes += self._modes[name].assign(step, len(list(members)))
         return [self._row(prompt, mode) for prompt, mode in zip(prompts, modes, strict=True)], modes
+
+    def _mixture(self, step: int) -> Mixture:
+        """The sources that are drawn from at a step, built when the first of these steps comes."""
+        names = tuple(self._config.active(step))
+        if names not in self._mixtures:
+            sources = {name: self._config.sources[name] for name in names}
+            self._mixtures[names] = make_mixture(sources, "train", self._seed, self._search)
+        return self._mixtures[names]
 
     def _row(self, prompt: Prompt, mode: str) -> Row:
         chat = self._policy.format

@@ -1,0 +1,54 @@
+"""The warm-up: what it draws when, what it weighs, and that it teaches."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from conftest import DEFAULT_CONFIG, SMALL
+
+from hybrid_rl.config import load_config
+from hybrid_rl.errors import ConfigError
+from hybrid_rl.policy import Policy, load_policy
+from hybrid_rl.stages.supervised import SupervisedStage
+
+CONFIG = load_config(DEFAULT_CONFIG, [*SMALL, "warmup.steps=20", "warmup.optimizer.learning_rate=3e-3"])
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return load_policy(CONFIG.model, CONFIG.modes, seed=0, search=CONFIG.search, trainable=True)
+
+
+def test_sources_begin_and_end_where_the_config_says() -> None:
+    assert CONFIG.warmup is not None
+    active = [CONFIG.warmup.active(step) for step in range(1, 21)]
+    assert active[:7] == [["look"]] * 7  # 0.35 of 20 steps
+    assert active[7:] == [["read", "sum"]] * 13
+
+
+def test_modes_of_a_source_are_dealt_evenly(policy: Policy) -> None:
+    stage = SupervisedStage(policy, CONFIG)
+    assert set(stage._batch(1)[1]) == {"short"}
+    assert Counter(stage._batch(20)[1]) == {"short": 4, "long": 4}
+
+
+def test_a_warm_up_lowers_the_loss(policy: Policy) -> None:
+    stage = SupervisedStage(policy, CONFIG)
+    first = stage.advance(2)
+    stage.advance(3)
+    assert stage.advance(2) < first - 0.5
+    assert stage.done == 7
+    assert stage.advance(100) > 0 and stage.done == 20
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("warmup.sources.look.end=0.2", "none is drawn from at step 5; mend begin and end"),
+        ("warmup.sources.look.modes=[shrot]", "there is no mode 'shrot'; modes.kinds has short, long"),
+    ],
+)
+def test_a_gap_or_an_unknown_mode_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(DEFAULT_CONFIG, [*SMALL, "warmup.steps=20", override])
