@@ -105,8 +105,10 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         cluster = _open_cluster(config, stop)
         stack.callback(cluster.close)
         actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
-        # The actor answers once its policy is loaded; what cannot be loaded is found before there is a folder.
+        # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         num_parameters = actor.num_parameters()
+        for others in (rollouts, reference, rewards):
+            others.ready()
         if resume is None:
             folder.create(config)
         else:
@@ -142,11 +144,11 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
     kept = folder.path / "reference"
     if checkpoint is not None:
         in_warm_up = checkpoint.stage == "warmup"
-        path = str(checkpoint.path)
+        path = str(checkpoint.path.absolute())
         return _Start(
             actor=path,
             others=path,
-            reference=str(kept) if kept.is_dir() else None,
+            reference=str(kept.absolute()) if kept.is_dir() else None,
             warm_up_needed=in_warm_up,
             done=0 if in_warm_up else checkpoint.step,
             sentence=f"goes on from {path}",

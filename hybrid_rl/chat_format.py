@@ -6,6 +6,8 @@ the template renders; only the thought tags are named, in `model.thought_tags`.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +57,8 @@ class TemplateChatFormat:
         self._open, self._close = thought_tags
         self._stop_ids = stop_ids
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
+        for mode, kind in kinds.items():
+            _check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._openings = {mode: self._opening(mode) for mode in kinds}
 
     # --- prompts -----------------------------------------------------------------------------------------------
@@ -194,6 +198,19 @@ class TemplateChatFormat:
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+
+def _check_template_args(mode: str, arguments: Mapping[str, Any], processor: Any, tokenizer: Any) -> None:
+    """A chat template ignores what it does not know, so that a misspelt argument would silently select nothing."""
+    template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
+    if not isinstance(template, str):
+        return
+    for name in arguments:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            words = sorted(set(re.findall(r"[A-Za-z_]\w+", template)))
+            near = difflib.get_close_matches(name, words, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(f"modes.kinds.{mode}.template_args: the chat template does not know '{name}'{hint}")
 
 
 def _single(ids: Any) -> Sequence[int]:

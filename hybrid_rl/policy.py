@@ -171,8 +171,9 @@ def _build(config: ModelConfig, seed: int, search: Sequence[str]) -> tuple[Any, 
         raise ConfigError("model.args.seed: the seed of the weights is run.seed; set that instead")
     try:
         model, processor = build(config.builder, search, seed=seed, **config.args)
-    except ValueError as error:
-        raise ConfigError(f"model.args: {config.builder} refuses them: {error}") from error
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model.args: {config.builder} cannot be built with them: {reason}") from error
     return model, processor
 
 

@@ -70,11 +70,11 @@ class Request:
 
     Attributes:
         mode: a key of `modes.kinds`.
-        group: the baseline's unit, `prompt_id/mode@step`.
+        group: the baseline's unit, `prompt_id/mode@step.place`.
         index: which response of the group this is, from 0.
         seed: seeds this response's own random stream, so that it does not depend on how work is spread.
         max_new_tokens: budget of generated tokens, the stop token included.
-        temperature: 0 is greedy.
+        temperature: of the sampling, above 0.
     """
 
     prompt: Prompt

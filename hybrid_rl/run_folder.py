@@ -91,7 +91,7 @@ class RunFolder:
         """All complete checkpoints, oldest first; those of the warm-up precede those of training."""
         found = []
         for path in sorted((self.path / "checkpoints").glob("*/" + STATE_FILE)):
-            state = json.loads(path.read_text())
+            state = _read_json(path)
             found.append(Checkpoint(path=path.parent, stage=state["stage"], step=state["step"], metric=state["metric"]))
         return sorted(found, key=lambda c: (c.stage == "train", c.step))
 
@@ -110,7 +110,12 @@ class RunFolder:
         final, temporary = self.path / "checkpoints" / name, self.path / "checkpoints" / f".{name}.part"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        save(str(temporary))
+        save(str(temporary.absolute()))
+        if not (temporary / "config.json").is_file():
+            raise RunFolderError(
+                f"the actor does not write where the run folder {self.path} is; put run.dir on storage that all nodes "
+                f"share"
+            )
         (temporary / STATE_FILE).write_text(json.dumps({"stage": stage, "step": step, "metric": metric}))
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -155,8 +160,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return found
+        return _read_json(path) if path.is_file() else {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self._replace(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -176,9 +180,21 @@ class RunFolder:
         if path.is_file():
             # A line without its end was cut by a crash; what it was to say is trained again.
             for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-                yield json.loads(line)
+                yield _parse_json(line, path)
 
     def _replace(self, path: Path, text: str) -> None:
         temporary = path.with_name(path.name + ".part")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return _parse_json(path.read_text(encoding="utf-8"), path)
+
+
+def _parse_json(text: str, path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}); restore it, or start the run anew") from error
+    return found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hybrid_rl.config.rewards import RewardConfig
-from hybrid_rl.errors import PluginError, RewardError
+from hybrid_rl.errors import ConfigError, PluginError, RewardError
 from hybrid_rl.plugins import check_call, load
 from hybrid_rl.records import Outcome, Prompt, Rollout, Score
 
@@ -32,13 +36,14 @@ _OFFERED = (
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A reward with the names it asks for; `required` ones have no default."""
+    """A reward with the names it asks for; `required` ones have no default, `wants_all` has a `**` parameter."""
 
     target: str
     function: Callable[..., Any]
     wanted: frozenset[str]
     required: frozenset[str]
-    takes_answer: bool
+    needs_answer: bool
+    wants_all: bool
 
 
 class Scorer:
@@ -68,6 +73,13 @@ class Scorer:
         offered = {*_OFFERED, *prompt.columns}
         for name in self._weights:
             reward = self._reward(name, prompt.task)
+            if reward is None and name == "accuracy":
+                tasks = [str(task) for task in self._rewards[name]]
+                near = difflib.get_close_matches(prompt.task, tasks, n=1)
+                hint = f"did you mean '{near[0]}' to be it?" if near else f"by_task has {', '.join(tasks)}"
+                raise ConfigError(
+                    f"rewards.accuracy has no reward for task '{prompt.task}' of source {prompt.source}; {hint}"
+                )
             missing = sorted(reward.required - offered) if reward else []
             if reward and missing:
                 raise PluginError(
@@ -106,7 +118,7 @@ class Scorer:
 
     def _call(self, name: str, reward: _Loaded, rollout: Rollout) -> float | None:
         request, response = rollout.request, rollout.response
-        if response.answer is None and reward.takes_answer:
+        if response.answer is None and reward.needs_answer:
             return 0.0
         offered: dict[str, Any] = {
             **request.prompt.columns,
@@ -125,16 +137,19 @@ class Scorer:
         }
         where = f"rewards.{name} ('{reward.target}') on response {request.index} to {request.group}"
         try:
-            value = reward.function(**{key: offered[key] for key in reward.wanted & offered.keys()})
+            wanted = offered if reward.wants_all else {key: offered[key] for key in reward.wanted & offered.keys()}
+            value = reward.function(**wanted)
         except Exception as error:
             raise RewardError(f"{where} failed: {type(error).__name__}: {error}") from error
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        # numpy's numbers count; a truth value is more likely a slip than a reward.
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise RewardError(f"{where} returned {value!r}; a reward returns a finite number, or None to abstain")
-        if name == "accuracy" and not 0 <= value <= 1:
+        number = float(value)
+        if name == "accuracy" and not 0 <= number <= 1:
             raise RewardError(f"{where} returned {value!r}; the accuracy part lies between 0 and 1")
-        return float(value)
+        return number
 
 
 def _load(name: str, target: str, args: Mapping[str, Any], search: Sequence[str]) -> _Loaded:
@@ -159,7 +174,7 @@ def _load(name: str, target: str, args: Mapping[str, Any], search: Sequence[str]
             )
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     takes_all = len(named) < len(parameters)
-    wanted = {p.name for p in named} | (set(_OFFERED) if takes_all else set())
+    wanted = {p.name for p in named}
     required = {p.name for p in named if p.default is p.empty}
     needs_answer = "answer" in required and not {"text", "well_formed"} & wanted
-    return _Loaded(target, reward, frozenset(wanted), frozenset(required), needs_answer)
+    return _Loaded(target, reward, frozenset(wanted), frozenset(required), needs_answer, takes_all)

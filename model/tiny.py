@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .byte_tokenizer import byte_tokenizer
@@ -35,16 +37,17 @@ def tiny_minicpmv(
     max_position_embeddings: int = 1024,
     initializer_range: float = 0.06,
     tie_word_embeddings: bool = True,
+    words: Sequence[str] = _WORDS,
 ) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
     """Build a model with random float32 weights and the processor that goes with it.
 
     The same seed gives the same weights, and torch's global random state is left as it was. Sizes are in features,
-    `patch_size`, `vision_image_size` and `scale_resolution` in pixels. About one million parameters by default.
+    `patch_size`, `vision_image_size` and `scale_resolution` in pixels; `words` become tokens beside the bytes. About one million parameters by default.
 
     Raises:
         ValueError: `hidden_size` is not a multiple of 128, the width of a resampler head.
     """
-    processor = _processor(query_num, max_slice_nums, scale_resolution, patch_size)
+    processor = _processor(query_num, max_slice_nums, scale_resolution, patch_size, words)
     tokens = processor.tokenizer
     config = MiniCPMVConfig(
         vocab_size=len(tokens),
@@ -75,14 +78,16 @@ def tiny_minicpmv(
     return _seeded(config, seed), processor
 
 
-def _processor(query_num: int, max_slice_nums: int, scale_resolution: int, patch_size: int) -> MiniCPMVProcessor:
+def _processor(
+    query_num: int, max_slice_nums: int, scale_resolution: int, patch_size: int, words: Sequence[str]
+) -> MiniCPMVProcessor:
     image_processor = MiniCPMVImageProcessor(
         max_slice_nums=max_slice_nums,
         scale_resolution=scale_resolution,
         patch_size=patch_size,
         image_feature_size=query_num,
     )
-    return MiniCPMVProcessor(image_processor, byte_tokenizer(_WORDS))
+    return MiniCPMVProcessor(image_processor, byte_tokenizer(words))
 
 
 def _seeded(config: MiniCPMVConfig, seed: int) -> MiniCPMVForConditionalGeneration:

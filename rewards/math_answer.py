@@ -15,13 +15,16 @@ _MAX_CHARACTERS = 256
 _UNBOUNDED = re.compile(r"(\^|\*\*).*(\^|\*\*)|(\^|\*\*)\s*\{?\s*[-+]?\d{4,}|!")
 # `1 2` is not a number; a reader that drops the blank would take it for 12.
 _SPLIT_NUMBER = re.compile(r"\d\s+\d")
+# Work left to do, or words: `4+0+2` has the value of 6, but writing a sum down is not adding it up.
+_UNFINISHED = re.compile(r"=|(?<=[^\s({eE])\s*[-+*×·−]|\\text|\\cdot|\\times")
 
 
 def math_answer(answer: str, gold: str) -> float:
     """1 if the answer has the value of the reference, else 0.
 
-    Only the final answer is read, all of it: a number inside other text does not count. Answers longer than 256
-    characters, and powers that cannot be bounded, are wrong unless they equal the reference to the letter.
+    Only the final answer is read, all of it: a number inside other text does not count. An answer that leaves sums or
+    equations to the reader is wrong where the reference has none. Answers longer than 256 characters, and powers that
+    cannot be bounded, are wrong unless they equal the reference to the letter.
     """
     answer, gold = answer.strip(), gold.strip()
     if answer == gold:
@@ -30,6 +33,8 @@ def math_answer(answer: str, gold: str) -> float:
         # Exact, and safe: int() refuses texts of more than 4300 digits, and answers are shorter here.
         return float(len(answer) <= _MAX_CHARACTERS and int(answer) == int(gold))
     if not answer or len(answer) > _MAX_CHARACTERS or _UNBOUNDED.search(answer) or _SPLIT_NUMBER.search(answer):
+        return 0.0
+    if _UNFINISHED.search(answer) and not _UNFINISHED.search(gold):
         return 0.0
     return float(_same_value(answer, gold))
 

@@ -40,6 +40,7 @@ SMALL = [
     "run.live=false",
     "train.prompts_per_step=4",
     "train.responses_per_prompt=4",
+    "train.reference_every_steps=1",
     "warmup.steps=10",
     "warmup.batch_size=8",
     "warmup.warmup_steps=2",

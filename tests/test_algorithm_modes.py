@@ -62,6 +62,14 @@ def test_every_source_gets_its_share_of_each_mode() -> None:
         assert cells == {(s, m): 4 for s in ("read", "sum") for m in ("short", "long")}
 
 
+@pytest.mark.parametrize(("num_prompts", "first"), [(2, 1), (6, 3), (8, 7)])
+def test_no_source_is_tied_to_a_mode(num_prompts: int, first: int) -> None:
+    """The first places of a step always belong to one source; over the run it meets both modes alike."""
+    modes = StratifiedModes({"short": 0.5, "long": 0.5})
+    counts = Counter(mode for step in range(1, 241) for mode in modes.assign(step, num_prompts)[:first])
+    assert counts["short"] == counts["long"]
+
+
 def test_requests_share_a_group_exactly_where_they_share_prompt_and_mode() -> None:
     config = load_config(DEFAULT_CONFIG)
     prompts = make_mixture(config.data.sources, "train", 0, config.search).draw(1, 4)

@@ -22,6 +22,7 @@ from conftest import DEFAULT_CONFIG, SMALL
 from hybrid_rl.images import inline_png
 
 COMMAND = Path(sys.executable).parent / "hybrid-rl"
+STOPPING = "stopping at the next safe moment; once more to stop at once"
 QUICK = ["evaluation.before=false", "evaluation.after=false", "checkpoints.every_steps=1000"]
 
 
@@ -218,7 +219,10 @@ def test_ctrl_c_under_ray_saves_says_how_to_go_on_and_leaves_no_process(
     assert process.end() == 130, process.errors
     done = steps_done(run)[-1]
     assert 1 <= done < 20
-    assert process.errors == f"hybrid-rl: stopped after step {done}; go on with `hybrid-rl train --resume {run}`"
+    assert process.errors.splitlines() == [
+        STOPPING,
+        f"hybrid-rl: stopped after step {done}; go on with `hybrid-rl train --resume {run}`",
+    ]
     assert (summary(run)["status"], summary(run)["steps"]) == ("interrupted", done)
     assert (run / "checkpoints" / f"step_{done:06d}" / "model.safetensors").is_file()
     assert_nothing_is_left(family, session)
@@ -242,7 +246,7 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(terminal: Callable[..., Terminal
     session = ray_session(family)
     process.process.send_signal(signal.SIGINT)
     assert process.end() == 130, process.errors
-    assert process.errors == "hybrid-rl: interrupted"
+    assert process.errors.splitlines() == [STOPPING, "hybrid-rl: interrupted"]
     assert not run.exists()
     assert_nothing_is_left(family, session)
 
@@ -256,8 +260,10 @@ def test_ctrl_c_in_the_warm_up_saves_and_the_run_goes_on(
     process.wait_for("warm-up  20/200")
     os.killpg(process.process.pid, signal.SIGINT)
     assert process.end() == 130, process.errors
+    stopping, last = process.errors.splitlines()
+    assert stopping == STOPPING
     found = re.fullmatch(
-        rf"hybrid-rl: stopped after warm-up step (\d+); go on with `hybrid-rl train --resume {run}`", process.errors
+        rf"hybrid-rl: stopped after warm-up step (\d+); go on with `hybrid-rl train --resume {run}`", last
     )
     assert found and 20 <= int(found[1]) < 200
     again = terminal("train", "--resume", run)

@@ -99,11 +99,13 @@ def test_wrong_digits_change_the_answer_but_not_the_image() -> None:
     assert wrong[0].thought.split("=")[-1] == wrong[0].gold
 
 
-def test_a_strip_is_white_on_black_and_its_size_follows_its_length() -> None:
+def test_a_strip_is_white_on_black_and_has_room_for_the_longest() -> None:
     source = strips()
     for i in range(10):
         image = open_image(source[i].images[0])
-        assert image.size == (28 * source[i].columns["length"] + 4, 32)
+        assert image.size == (28 * 6 + 4, 32)
+        behind = image.convert("L").crop((28 * source[i].columns["length"] + 4, 0, image.width, 32))
+        assert not behind.width or behind.getextrema() == (0, 0)
         assert image.mode == "RGB"
         assert image.convert("L").getextrema()[0] == 0
         assert sum(image.convert("L").histogram()[:64]) > image.width * image.height / 2

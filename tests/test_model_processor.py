@@ -15,6 +15,9 @@ from model import MiniCPMVImageProcessor, MiniCPMVProcessor, tiny_minicpmv
 from model.byte_tokenizer import byte_tokenizer
 from model.image_processing import to_rgb
 
+plain_tiny = partial(tiny_minicpmv, query_num=8, words=())
+"""Eight queries and bytes alone: the numbers in these tests are those of this size."""
+
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures"
 GOLDEN = SHARED / "minicpmv" / "dev"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden files are not on this machine")
@@ -32,13 +35,13 @@ def ask(text: str, *pictures: Image.Image) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def processor() -> MiniCPMVProcessor:
-    return tiny_minicpmv(0)[1]
+    return plain_tiny(0)[1]
 
 
 @pytest.fixture(scope="module")
 def slicer() -> MiniCPMVProcessor:
     """A processor that cuts pictures above 56 x 56 pixels into up to four cells."""
-    return tiny_minicpmv(0, max_slice_nums=4)[1]
+    return plain_tiny(0, max_slice_nums=4)[1]
 
 
 @pytest.fixture(scope="module")

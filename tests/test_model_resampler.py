@@ -14,6 +14,9 @@ import model.resampler as resampler_module
 from model import MiniCPMVForConditionalGeneration, tiny_minicpmv
 from model.resampler import grid_rows, key_positions, sine_rows
 
+plain_tiny = partial(tiny_minicpmv, query_num=8, words=())
+"""Eight queries and bytes alone: the numbers in these tests are those of this size."""
+
 GOLDEN = Path(__file__).parents[2] / "shared" / "fixtures" / "minicpmv" / "dev"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden files are not on this machine")
 
@@ -22,7 +25,7 @@ CASES = ["image_ragged", "image_temporal_minus1", "video_ragged", "video_equal",
 
 @pytest.fixture(scope="module")
 def resampler() -> torch.nn.Module:
-    return tiny_minicpmv(0)[0].resampler
+    return plain_tiny(0)[0].resampler
 
 
 def frames_of(grids: list[tuple[int, int]]) -> list[torch.Tensor]:

@@ -10,6 +10,9 @@ from model import MiniCPMVForConditionalGeneration, tiny_minicpmv
 from model.ragged import RaggedLayout
 from model.vision import position_buckets
 
+plain_tiny = partial(tiny_minicpmv, query_num=8, words=())
+"""Eight queries and bytes alone: the numbers in these tests are those of this size."""
+
 GOLDEN = Path(__file__).parents[2] / "shared" / "fixtures" / "minicpmv"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden files are not on this machine")
 
@@ -21,7 +24,7 @@ def strips_of(grids: list[tuple[int, int]]) -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def tower() -> torch.nn.Module:
-    return tiny_minicpmv(0)[0].vpm
+    return plain_tiny(0)[0].vpm
 
 
 def test_positions_of_axes_without_ties() -> None:
@@ -44,7 +47,7 @@ def test_ragged_batch_equals_one_by_one(tower: torch.nn.Module) -> None:
 
 
 def test_eager_equals_sdpa() -> None:
-    model, _ = tiny_minicpmv(0)
+    model, _ = plain_tiny(0)
     grids = [(4, 3), (2, 2)]
     sdpa = model.vpm(strips_of(grids), grids)
     model.set_attn_implementation("eager")

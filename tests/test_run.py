@@ -468,6 +468,7 @@ def test_three_kinds_of_thinking(tmp_path: Path) -> None:
         }
     }
     values["checkpoints"] = {"keep_best": "reward/ponder"}
+    values["warmup"]["sources"]["look"]["modes"] = ["brief"]
     path = tmp_path / "three.yaml"
     path.write_text(yaml.safe_dump(values))
     folder = tmp_path / "run"

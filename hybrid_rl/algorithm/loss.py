@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# exp() of a larger difference overflows float32; such a token is clipped anyway.
+# exp() of a larger difference overflows float32. A token that far off is lost to the policy either way.
 _MAX_LOG_RATIO = 20.0
 
 

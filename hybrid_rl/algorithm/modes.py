@@ -23,7 +23,10 @@ class StratifiedModes:
 
     def assign(self, step: int, num_prompts: int) -> list[str]:
         counts = quotas(list(self.shares.values()), (step - 1) * num_prompts, step * num_prompts)
-        return spread(dict(zip(self.shares, counts, strict=True)))
+        modes = spread(dict(zip(self.shares, counts, strict=True)))
+        # The pattern turns from step to step: a source that always has the same places is tied to no mode.
+        turn = (step - 1) % max(1, num_prompts)
+        return modes[turn:] + modes[:turn]
 
 
 def spread(counts: Mapping[str, int]) -> list[str]:
@@ -32,16 +35,14 @@ def spread(counts: Mapping[str, int]) -> list[str]:
     >>> spread({"a": 2, "b": 4})
     ['b', 'a', 'b', 'b', 'a', 'b']
     """
-    total = sum(counts.values())
     placed = dict.fromkeys(counts, 0)
     result = []
-    for position in range(total):
+    for _ in range(sum(counts.values())):
         # The name whose next item is due first: its (k + 1/2)-th of n items belongs at (k + 1/2) / n of the way.
         due = {name: (placed[name] + 0.5) / n for name, n in counts.items() if placed[name] < n}
         name = min(due, key=lambda n: due[n])
         placed[name] += 1
         result.append(name)
-        assert position + 1 == len(result)
     return result
 
 

@@ -17,7 +17,9 @@ def command(
 ) -> None:
     """Train a policy in all its modes with GRPO."""
     if (config is None) == (resume is None):
-        raise UserError("name either a config to train, or an interrupted run with --resume")
+        raise UserError(
+            "name either a config to train, or an interrupted run with --resume (which keeps its config as it was)"
+        )
     from hybrid_rl.quiet import quiet_environment
 
     quiet_environment()  # before torch is imported, which reads its threading settings once

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.root import Config
 from hybrid_rl.config.yaml_reader import Document, KeyPath, parse_scalar, read_yaml
 from hybrid_rl.errors import ConfigError
@@ -39,7 +40,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if isinstance(values.setdefault("search", []), list):
         folders = [*values["search"], str(path.resolve().parent), str(Path.cwd())]
         values["search"] = list(dict.fromkeys(folders))
-    return validate(document)
+    config = validate(document)
+    return config.model_copy(update={"model": _with_absolute_path(config)})
+
+
+def _with_absolute_path(config: Config) -> ModelConfig:
+    """A relative `model.path` means the same folder wherever and whenever the run goes on."""
+    path = config.model.path
+    found = [str(Path(folder, path).resolve()) for folder in config.search if path and Path(folder, path).is_dir()]
+    return config.model.model_copy(update={"path": found[0]}) if found else config.model
 
 
 def validate(document: Document) -> Config:
@@ -64,11 +73,12 @@ def _apply(document: Document, override: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         if values.get(key) is None:
             values[key] = {}
+            document.places[tuple(keys[: depth + 1])] = _COMMAND_LINE
         if not isinstance(values[key], dict):
             raise ConfigError(f"{_COMMAND_LINE}: '{'.'.join(keys[: depth + 1])}' has no keys below it")
         values = values[key]
     values[keys[-1]] = parse_scalar(text, f"{_COMMAND_LINE}: {name}")
-    document.places[tuple(keys)] = f"{_COMMAND_LINE}"
+    document.places[tuple(keys)] = _COMMAND_LINE
 
 
 def _explain(error: ValidationError, document: Document) -> str:

@@ -13,7 +13,7 @@ class RewardConfig(Section):
     target: str | None = None
     """The reward: `module:name` or `file.py:name`."""
     by_task: dict[str, str] | None = None
-    """Instead of `target`: the reward of each task; a task that is not listed abstains."""
+    """Instead of `target`: the reward of each task; a task that is not listed does without this part."""
     args: Arguments = Field(default_factory=dict)
     """Arguments of the reward, if it is a class."""
     weight: float = 1.0

@@ -15,7 +15,7 @@ class RunConfig(Section):
     dir: str | None = None
     """Run folder; must not exist yet. Unset: `runs/<config name>/<time>`."""
     seed: int = Field(default=0, ge=0)
-    """Seeds the initial weights, the data order, the modes and every response."""
+    """Seeds the initial weights, the data order and every response."""
     steps: int = Field(default=100, ge=1)
     """Number of GRPO steps."""
     live: bool | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,9 +15,9 @@ class OptimizerConfig(Section):
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """Base learning rate."""
-    learning_rate_scale: dict[str, float] = Field(default_factory=dict)
+    learning_rate_scale: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Factor of the learning rate by part (`model.parts`); 0 freezes the part."""
-    betas: list[float] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
     """Decay of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the second moment."""

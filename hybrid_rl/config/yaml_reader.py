@@ -103,5 +103,5 @@ def _convert(node: yaml.Node, key: KeyPath, path: str, places: dict[KeyPath, str
         return items
     try:
         return _Loader("").construct_object(node)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"{path}:{node.start_mark.line + 1}: '{node.value}' cannot be read: {error}") from error

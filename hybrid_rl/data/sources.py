@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from hybrid_rl.config.data import SourceConfig
 from hybrid_rl.data.mixture import Mixture
-from hybrid_rl.errors import ConfigError
+from hybrid_rl.errors import ConfigError, PluginError
 from hybrid_rl.plugins import build, load
 from hybrid_rl.protocols import PromptSource, Split
+from hybrid_rl.records import Prompt
 
 _GIVEN = ("name", "split", "seed", "search")
 
@@ -34,5 +35,9 @@ def _make_source(name: str, config: SourceConfig, split: Split, seed: int, searc
     # Sources that read files look for them where plug-ins are looked for.
     if callable(factory) and "search" in inspect.signature(factory).parameters:
         given["search"] = list(search)
-    source: PromptSource = build(config.target, search, **given, **config.args)
+    source = build(config.target, search, **given, **config.args)
+    if not isinstance(source, PromptSource):
+        raise PluginError(f"source '{name}': '{config.target}' lacks __len__ or __getitem__, so it is no prompt source")
+    if len(source) and not isinstance(source[0], Prompt):
+        raise PluginError(f"source '{name}': '{config.target}' gives {type(source[0]).__name__}, not hybrid_rl.Prompt")
     return source

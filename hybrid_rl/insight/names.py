@@ -15,14 +15,14 @@ RUN_METRICS: dict[str, str] = {
 }
 """Keys without a mode."""
 
-PHASES = ("generate", "score", "reference", "update", "sync", "save")
+PHASES = ("generate", "score", "reference", "update", "sync")
 """`wall_s/PHASE`: seconds of the step spent in the phase."""
 
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
     "reward": "mean reward",
     "reward_std": "mean over groups of the standard deviation of the reward inside the group",
-    "accuracy": "mean of the accuracy part, in [0, 1]",
+    "accuracy": "mean of the accuracy part, in [0, 1]; a response without a score counts 0",
     "tokens": "mean number of sampled tokens of a response",
     "well_formed": "share of responses that ended by themselves with exactly the mode's think block",
     "leaked": "share of responses with other think blocks than the mode asks for",
@@ -30,9 +30,9 @@ MODE_METRICS: dict[str, str] = {
     "zero_variance": "share of groups whose rewards are all equal (advantage 0)",
     "unscored": "share of responses without a score",
     "few_scored": "share of groups with fewer than two scored responses (advantage 0)",
-    "entropy": "mean entropy of the policy at sampled tokens, nats",
-    "kl": "mean k3 estimate of KL(policy || reference) at sampled tokens, nats",
-    "clip_fraction": "share of sampled tokens where the clip is active",
+    "entropy": "mean entropy of the policy at trained tokens, nats",
+    "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
+    "clip_fraction": "share of trained tokens where the clip is active",
     "rollout_tokens": "sampled response tokens",
     "update_tokens": "sampled response tokens that the loss was computed on",
 }

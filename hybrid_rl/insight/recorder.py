@@ -60,6 +60,7 @@ class Recorder:
         if isinstance(error, (Interrupted, UserError)) and not self._run.warm_up_needed:
             self.checkpoint()
         self._write_summary("interrupted" if stopped else "failed")
+        write_report(self._run.folder.path)
         if stopped:
             raise Interrupted(self._how_to_go_on()) from error
         if isinstance(error, UserError):
@@ -135,7 +136,7 @@ class Recorder:
     def _how_to_go_on(self) -> str:
         found = self._run.folder.checkpoints()
         if not found:  # forced to stop within the warm-up
-            return "interrupted before anything was saved"
+            return "nothing was saved yet; start anew"
         where = "warm-up step" if found[-1].stage == "warmup" else "step"
         return f"stopped after {where} {found[-1].step}; go on with `hybrid-rl train --resume {self._run.folder.path}`"
 

@@ -12,9 +12,14 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from hybrid_rl.config import Config
+from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.plugins import load
 
+_LOOKED_AT = 64
+"""Prompts that stand for the data, beside the files that sources name."""
 _OWN = Path(__file__).resolve().parent.parent
 _OWN_CODE = ("chat_format.py", "policy.py", "images.py", "records.py", "algorithm", "data", "stages", "updates")
 """Code of ours, beside plug-ins, that a supervised step runs through."""
@@ -31,7 +36,7 @@ def store(folder: Path, save: Callable[[str], None]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     try:
-        save(str(temporary))
+        save(str(temporary.absolute()))
         if not folder.exists():
             temporary.rename(folder)
     finally:
@@ -39,7 +44,7 @@ def store(folder: Path, save: Callable[[str], None]) -> None:
 
 
 def _digest(config: Config) -> str:
-    """Settings, code and library versions; not the number of threads or what GRPO does later."""
+    """Settings, code, data and library versions; not the number of threads or what GRPO does later."""
     assert config.warmup is not None
     settings = {
         "seed": config.run.seed,
@@ -50,12 +55,26 @@ def _digest(config: Config) -> str:
             for name, kind in config.modes.kinds.items()
         },
         "max_tokens_per_micro_batch": config.train.max_tokens_per_micro_batch,
+        "gpu": torch.cuda.is_available(),
         "versions": {name: version(name) for name in ("torch", "transformers", "scikit-learn", "pillow", "numpy")},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in sorted(set(_code(config))):
+    for path in [*sorted(set(_code(config))), *_data_files(config)]:
         digest.update(path.read_bytes())
+    for prompt in make_mixture(config.warmup.sources, "train", config.run.seed, config.search).first(_LOOKED_AT):
+        digest.update(repr((prompt.id, prompt.messages, prompt.gold, prompt.thought)).encode())
+        for image in prompt.images:
+            digest.update(image.read_bytes())
     return digest.hexdigest()[:24]
+
+
+def _data_files(config: Config) -> Iterator[Path]:
+    """Files that the arguments of a source name."""
+    assert config.warmup is not None
+    for source in config.warmup.sources.values():
+        for value in source.args.values():
+            candidates = [Path(folder, value) for folder in config.search] if isinstance(value, str) else []
+            yield from [path for path in candidates if path.is_file()][:1]
 
 
 def _code(config: Config) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from hybrid_rl.algorithm.schedule import wsd
 from hybrid_rl.config import Config
 from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
+from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
@@ -47,8 +48,8 @@ class SupervisedStage:
         """Take up to `count` more steps and return their mean loss, in nats a token."""
         losses = []
         for _ in range(min(count, self._config.steps - self.done)):
+            losses.append(self._step(self.done + 1))
             self.done += 1
-            losses.append(self._step(self.done))
         return sum(losses) / len(losses) if losses else float("nan")
 
     def _step(self, step: int) -> float:
@@ -94,6 +95,10 @@ class SupervisedStage:
     def _row(self, prompt: Prompt, mode: str) -> Row:
         chat = self._policy.format
         thought = prompt.thought if chat.thought(mode) != "closed" else ""
+        if chat.thought(mode) == "opened" and not thought:
+            raise DataError(
+                f"prompt {prompt.id} of source {prompt.source} has no thought for mode {mode} to learn from"
+            )
         return Row(chat.inputs(prompt, mode), chat.response_ids(prompt, mode, thought, prompt.gold))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hybrid_rl.build import Run
+from hybrid_rl.errors import UserError
 from hybrid_rl.stages.cache import cache_folder, store
 
 _PACE = 10
@@ -17,7 +18,11 @@ def warm_up(run: Run) -> None:
     done = 0
     with run.clock("warm_up"):
         while done < config.steps:
-            done, loss = run.actor.warm_up(_PACE)
+            try:
+                done, loss = run.actor.warm_up(_PACE)
+            except UserError:
+                run.folder.write_checkpoint(run.actor.save, "warmup", run.actor.warm_up_done())
+                raise
             run.view.advance(done, {"loss": loss})
             if run.stop.requested:
                 run.folder.write_checkpoint(run.actor.save, "warmup", done)
@@ -25,7 +30,10 @@ def warm_up(run: Run) -> None:
         run.actor.end_warm_up()
         run.warm_up_needed = False
     if config.cache:
-        store(cache_folder(run.config), run.actor.save)
+        try:
+            store(cache_folder(run.config), run.actor.save)
+        except OSError as error:  # a cache is a convenience; the run goes on without it
+            run.view.note(f"the warm-up could not be cached: {error}")
 
 
 def hand_out(run: Run) -> None:

@@ -26,6 +26,7 @@ class PartOptimizer:
     """
 
     def __init__(self, model: torch.nn.Module, config: OptimizerConfig, parts: Mapping[str, Sequence[str]]) -> None:
+        check_parts(model, config, parts)
         self._config = config
         self._names: dict[int, str] = {}
         groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
@@ -35,8 +36,6 @@ class PartOptimizer:
             if scale != 0:
                 self._names[id(parameter)] = name
                 groups.setdefault((scale, parameter.ndim >= 2), []).append(parameter)
-        if not groups:
-            raise ConfigError("learning_rate_scale freezes every part; leave at least one part above 0")
         self._adamw = torch.optim.AdamW(
             [
                 {"params": parameters, "scale": scale, "weight_decay": config.weight_decay if is_matrix else 0.0}
@@ -63,8 +62,8 @@ class PartOptimizer:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._config.max_grad_norm))
         if not norm < float("inf"):
             raise FloatingPointError(
-                f"the gradient norm is {norm}; the weights were not changed. Lower the learning rate, or look at the "
-                f"rewards and advantages of the last step"
+                f"the gradient norm is {norm}; this optimizer step was not taken. Lower the learning rate, or look at "
+                f"the rewards and advantages of the last step"
             )
         for group in self._adamw.param_groups:
             group["lr"] = self._config.learning_rate * group["scale"] * schedule
@@ -99,6 +98,18 @@ class PartOptimizer:
                     by_parameter[parameter] = {
                         k: v if k == "step" else v.to(parameter.device) for k, v in entry.items()
                     }
+
+
+def check_parts(model: torch.nn.Module, config: OptimizerConfig, parts: Mapping[str, Sequence[str]]) -> None:
+    """Raise a ConfigError if a scale names parameters that the model does not have, or freezes all of them."""
+    found = [part_of(name, parts) for name, _ in model.named_parameters()]
+    for part in config.learning_rate_scale:
+        if part not in found:
+            raise ConfigError(
+                f"learning_rate_scale: the model has no parameters of part '{part}'; set its prefixes in model.parts"
+            )
+    if all(config.learning_rate_scale.get(part or "", 1.0) == 0 for part in found):
+        raise ConfigError("learning_rate_scale freezes every part; leave at least one part above 0")
 
 
 def part_of(name: str, parts: Mapping[str, Sequence[str]]) -> str | None:

@@ -10,7 +10,7 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.policy import training_mode
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
-from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.optimizer import PartOptimizer, check_parts
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import VersionedWeights, export_weights
 
@@ -24,6 +24,9 @@ class ActorWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._config = setup.config
         self._policy = setup.load(trainable=True)
+        config = setup.config
+        for optimizer in (config.train.optimizer, *([config.warmup.optimizer] if config.warmup else [])):
+            check_parts(self._policy.model, optimizer, config.model.parts)
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
@@ -43,6 +46,10 @@ class ActorWorker:
         with training_mode(self._policy):
             loss = stage.advance(count)
         return stage.done, loss
+
+    def warm_up_done(self) -> int:
+        """Supervised steps taken in all."""
+        return self._supervised().done
 
     def end_warm_up(self) -> None:
         """Forget the supervised optimizer; GRPO starts with a fresh one."""

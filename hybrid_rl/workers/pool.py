@@ -19,6 +19,10 @@ class RolloutPool:
         self._cluster = cluster
         self._handles = handles
 
+    def ready(self) -> None:
+        """Wait until all are up."""
+        gather([handle.call("ready") for handle in self._handles])
+
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order. A group stays together, so that its prompt is prefilled once."""
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
@@ -35,6 +39,10 @@ class RewardPool:
 
     def __init__(self, handles: Sequence[Handle]) -> None:
         self._handles = handles
+
+    def ready(self) -> None:
+        """Wait until all are up."""
+        gather([handle.call("ready") for handle in self._handles])
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         return spread_over(self._handles, "score", [[rollout] for rollout in rollouts])
@@ -56,6 +64,9 @@ class Actor:
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)
         return int(done), float(loss)
+
+    def warm_up_done(self) -> int:
+        return int(self._call("warm_up_done"))
 
     def end_warm_up(self) -> None:
         self._call("end_warm_up")
@@ -79,6 +90,10 @@ class Reference:
     def __init__(self, cluster: Cluster, handle: Handle) -> None:
         self._cluster = cluster
         self._handle = handle
+
+    def ready(self) -> None:
+        """Wait until it is up."""
+        self._handle.call("ready").result()
 
     def load_weights(self, weights: Any) -> None:
         self._handle.call("load_weights", self._cluster.share(weights)).result(interruptible=False)

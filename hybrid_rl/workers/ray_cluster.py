@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from hybrid_rl.config.cluster import ClusterConfig
+from hybrid_rl.errors import ConfigError
 from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.quiet import quiet_environment
 from hybrid_rl.workers.cluster import Handle, Pending
@@ -61,6 +63,22 @@ class _RayHandle:
         return _RayPending([self._built, self._actor.call.remote(method, *arguments)], self._stop)
 
 
+def gpu_share(num_gpus: float, num_workers: int) -> float:
+    """The largest equal share of a GPU with which all workers find a place; a share never spans two GPUs."""
+    if num_gpus < 1:
+        return 0.0
+    per_gpu = math.ceil(num_workers / math.floor(num_gpus))
+    # Ray counts in steps of 1e-4; rounding up would leave no room for the last worker.
+    return math.floor(1e4 / per_gpu) / 1e4
+
+
+def slots(num_gpus: float, share: float) -> int:
+    """How many workers of a share find a place."""
+    if share >= 1:
+        return math.floor(num_gpus / share)
+    return math.floor(num_gpus) * math.floor(1 / share + 1e-9)
+
+
 class RayCluster:
     """Joins the Ray cluster that `RAY_ADDRESS` names, or starts one for this run on this machine.
 
@@ -84,8 +102,12 @@ class RayCluster:
         )
         stop.arm()  # Ray has a SIGTERM handler of its own, which would end the run without a checkpoint
         num_gpus = ray.cluster_resources().get("GPU", 0.0)
-        equal_share = min(1.0, num_gpus / num_gpu_workers)
-        self._gpus = equal_share if config.gpus_per_worker is None else config.gpus_per_worker
+        self._gpus = gpu_share(num_gpus, num_gpu_workers) if config.gpus_per_worker is None else config.gpus_per_worker
+        if self._gpus > 0 and num_gpu_workers > slots(num_gpus, self._gpus):
+            raise ConfigError(
+                f"cluster.gpus_per_worker is {self._gpus:g}, too much for {num_gpu_workers} workers on {num_gpus:g} "
+                f"GPUs that Ray finds; lower it"
+            )
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         import ray

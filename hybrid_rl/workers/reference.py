@@ -17,6 +17,9 @@ class ReferenceWorker:
         self._policy = setup.load()
         self._max_tokens = setup.config.train.max_tokens_per_micro_batch
 
+    def ready(self) -> None:
+        """Answers once the worker is up; what its constructor raised comes back from here."""
+
     def load_weights(self, weights: VersionedWeights) -> None:
         import_weights(self._policy.model, weights.arrays)
 

@@ -15,5 +15,8 @@ class RewardWorker:
         quiet_environment()
         self._scorer = Scorer(config.rewards, config.search, wants_thought)
 
+    def ready(self) -> None:
+        """Answers once the worker is up; what its constructor raised comes back from here."""
+
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         return [self._scorer.score(rollout) for rollout in rollouts]

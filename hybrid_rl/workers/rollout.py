@@ -18,6 +18,9 @@ class RolloutWorker:
         self._version = 0
         self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **config.rollout.args)
 
+    def ready(self) -> None:
+        """Answers once the worker is up; what its constructor raised comes back from here."""
+
     def load_weights(self, weights: VersionedWeights) -> None:
         import_weights(self._policy.model, weights.arrays)
         self._version = weights.version
