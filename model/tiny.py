@@ -42,7 +42,8 @@ def tiny_minicpmv(
     """Build a model with random float32 weights and the processor that goes with it.
 
     The same seed gives the same weights, and torch's global random state is left as it was. Sizes are in features,
-    `patch_size`, `vision_image_size` and `scale_resolution` in pixels; `words` become tokens beside the bytes. About one million parameters by default.
+    `patch_size`, `vision_image_size` and `scale_resolution` in pixels; `words` become tokens beside the bytes.
+    About one million parameters by default.
 
     Raises:
         ValueError: `hidden_size` is not a multiple of 128, the width of a resampler head.

@@ -1,6 +1,7 @@
 """The whole model: equal to the released code, to itself after saving, and to itself with a cache."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 

@@ -1,6 +1,7 @@
 """Processor: chat renderings, spans, packing, literal text, and the released outputs."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 

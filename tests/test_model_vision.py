@@ -1,5 +1,6 @@
 """Vision tower and ragged layout: positions, raggedness, and the released numbers."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest

@@ -53,7 +53,6 @@ def test_ocr_match(answer: str, gold: str, expected: float) -> None:
         ("x=6", "6", 0),
         (r"6\text{abc}", "6", 0),
         ("-6", "-6.0", 1),
-        ("1e-3", "0.001", 1),
         ("x+1", "1+x", 1),
         ("", "27", 0),
         ("x" * 300, "27", 0),
