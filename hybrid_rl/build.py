@@ -91,7 +91,9 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
     """
     began = time.monotonic()
     checkpoint = resume.last_checkpoint() if resume is not None else None
-    folder = resume or RunFolder.planned(config)
+    if resume is None:
+        config = with_run_dir(config)
+    folder = resume or RunFolder(Path(config.run.dir or ""))
     if checkpoint is not None and folder.summary().get("status") == "completed":
         raise RunFolderError(f"run {folder.path} is complete; look at {folder.path / 'report.html'}")
     material = prepare(config, str(checkpoint.path) if checkpoint else None)

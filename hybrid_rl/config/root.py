@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, model_validator
 
 from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
@@ -55,7 +57,9 @@ class Config(Section):
                     raise ValueError(
                         f"warmup.sources.{name}.modes: there is no mode '{unknown[0]}'; modes.kinds has {known}"
                     )
-            idle = next((s for s in range(1, self.warmup.steps + 1) if not self.warmup.active(s)), None)
+            # Drawing can only run dry at the beginning, or behind the end of a source.
+            borders = {1, *(math.ceil(source.end * self.warmup.steps) + 1 for source in self.warmup.sources.values())}
+            idle = min((s for s in borders if s <= self.warmup.steps and not self.warmup.active(s)), default=None)
             if idle is not None:
                 raise ValueError(f"warmup.sources: none is drawn from at step {idle}; mend begin and end")
         for stage, optimizer in stages.items():

@@ -167,6 +167,7 @@ class Recorder:
                     tokens[rest][name.removesuffix("_tokens")] += int(value)
         self._summary |= {
             "status": status,
+            "run_dir": str(run.folder.path),
             "steps": run.done,
             "seed": run.config.run.seed,
             "policy": {"parameters": run.num_parameters},
