@@ -52,7 +52,7 @@ DOCUMENTED = {
     "finish",
     "policy_versions",
 }
-WEIGHTS = {"accuracy": 1.0, "format": 0.2, "repetition": 0.2}
+WEIGHTS = {name: part.weight for name, part in hybrid_rl.load_config(DEFAULT_CONFIG).rewards.items()}
 
 
 def easy() -> list[str]:

@@ -23,8 +23,8 @@ def policy() -> Policy:
 def test_sources_begin_and_end_where_the_config_says() -> None:
     assert CONFIG.warmup is not None
     active = [CONFIG.warmup.active(step) for step in range(1, 21)]
-    assert active[:7] == [["look"]] * 7  # 0.35 of 20 steps
-    assert active[7:] == [["read", "sum"]] * 13
+    assert active[:8] == [["look"]] * 8  # 0.4 of 20 steps
+    assert active[8:] == [["read", "sum"]] * 12
 
 
 def test_modes_of_a_source_are_dealt_evenly(policy: Policy) -> None:
