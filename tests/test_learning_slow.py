@@ -40,7 +40,7 @@ def test_both_modes_get_better_at_the_task_and_not_only_at_the_form(finished: Pa
         # Looser than what is usually seen (README), so that another CPU's rounding cannot fail it.
         assert gain >= 0.05, (mode, gain)
         assert skill >= gain / 2, (mode, skill)
-        assert before["leak_rate"] <= 0.10 and after["leak_rate"] <= 0.02, mode
+        assert before["leak_rate"] <= 0.10 and after["leak_rate"] <= 0.04, mode
 
 
 @pytest.mark.slow
