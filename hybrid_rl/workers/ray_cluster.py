@@ -39,9 +39,12 @@ class _RayPending:
         import ray
         from ray.exceptions import RayTaskError
 
-        while not ray.wait([reference], timeout=_POLL_S)[0]:
+        ready = False
+        while not ready:
+            # Before each wait, so that a run of quick calls stops too.
             if interruptible:
                 self._stop.check()
+            ready = bool(ray.wait([reference], timeout=_POLL_S)[0])
         try:
             return ray.get(reference)
         except RayTaskError as error:
