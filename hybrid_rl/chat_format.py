@@ -17,6 +17,9 @@ from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
 from hybrid_rl.records import Message, Prompt, Response
 
+_KEPT_PROMPT_TEXTS = 1024
+"""Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
+
 Thought = Literal["opened", "closed", "free"]
 """What a mode's prefilled tokens leave: an open think block, a closed (empty) one, or the choice to the model."""
 
@@ -59,6 +62,7 @@ class TemplateChatFormat:
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
         for mode, kind in kinds.items():
             _check_template_args(mode, kind.template_args, processor, self._tokenizer)
+        self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
 
     # --- prompts -----------------------------------------------------------------------------------------------
@@ -99,7 +103,7 @@ class TemplateChatFormat:
             turn["reasoning_content"] = thought
         messages = self._messages(prompt, with_images=False)
         whole = self._render([*messages, turn], mode, add_generation_prompt=False, tokenize=False)
-        opening = self._render(messages, mode, tokenize=False) + self._kinds[mode].prefill
+        opening = self.prompt_text(prompt, mode)
         if not whole.startswith(opening):
             raise DataError(
                 f"prompt {prompt.id}: in mode {mode} the chat template writes this answer differently from the "
@@ -111,7 +115,13 @@ class TemplateChatFormat:
 
     def prompt_text(self, prompt: Prompt, mode: str) -> str:
         """The prompt as the template renders it, images as placeholders."""
-        return self._render(self._messages(prompt, with_images=False), mode, tokenize=False) + self._kinds[mode].prefill
+        key = (prompt.messages, len(prompt.images), mode)
+        if key not in self._prompt_texts:
+            if len(self._prompt_texts) >= _KEPT_PROMPT_TEXTS:
+                self._prompt_texts.clear()
+            rendered = self._render(self._messages(prompt, with_images=False), mode, tokenize=False)
+            self._prompt_texts[key] = rendered + self._kinds[mode].prefill
+        return self._prompt_texts[key]
 
     # --- responses ---------------------------------------------------------------------------------------------
 

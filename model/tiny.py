@@ -76,7 +76,8 @@ def tiny_minicpmv(
         ),
         dtype="float32",
     )
-    return _seeded(config, seed), processor
+    strip_columns = max(1, round(scale_resolution * _STRIP_ASPECT**0.5 / patch_size))
+    return _seeded(config, seed, strip_columns), processor
 
 
 def _processor(
@@ -91,12 +92,12 @@ def _processor(
     return MiniCPMVProcessor(image_processor, byte_tokenizer(words))
 
 
-def _seeded(config: MiniCPMVConfig, seed: int) -> MiniCPMVForConditionalGeneration:
+def _seeded(config: MiniCPMVConfig, seed: int, strip_columns: int) -> MiniCPMVForConditionalGeneration:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MiniCPMVForConditionalGeneration(config).eval()
         _make_places_distinct(model)
-        _spread_queries(model)
+        _spread_queries(model, strip_columns)
     return model
 
 
@@ -113,12 +114,12 @@ def _make_places_distinct(model: MiniCPMVForConditionalGeneration) -> None:
             module.weight.normal_(std=module.in_features**-0.5)
 
 
-_STRIP_COLUMNS = 9
-"""Patches side by side in a long, low picture of the default `scale_resolution`; the queries start spread over them."""
+_STRIP_ASPECT = 5
+"""Width over height of the long, low pictures over which the queries start spread."""
 
 
 @torch.no_grad()
-def _spread_queries(model: MiniCPMVForConditionalGeneration) -> None:
+def _spread_queries(model: MiniCPMVForConditionalGeneration, strip_columns: int) -> None:
     """Start the resampler with each query looking at a place of its own, along the middle of a strip.
 
     From random queries that all look everywhere, telling places apart takes most of a small training. Query and key
@@ -134,7 +135,7 @@ def _spread_queries(model: MiniCPMVForConditionalGeneration) -> None:
         angles = places[:, None] * omega
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    columns = (torch.arange(num_queries) + 0.5) * _STRIP_COLUMNS / num_queries - 0.5
+    columns = (torch.arange(num_queries) + 0.5) * strip_columns / num_queries - 0.5
     middle_row = torch.full((num_queries,), 0.5)
     resampler.query.copy_(torch.cat([code(columns), code(middle_row)], dim=-1))
     # Content is scaled down at first, so that places and not strokes decide where a query looks.

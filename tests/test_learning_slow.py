@@ -35,12 +35,12 @@ def test_both_modes_get_better_at_the_task_and_not_only_at_the_form(finished: Pa
     for mode in ("short", "long"):
         before, after = summary["eval"]["before"][mode], summary["eval"]["after"][mode]
         assert before["n"] == after["n"] >= 512
-        # What GRPO teaches first is to read; bounds far below what is usually seen, for other CPUs round differently.
-        gain = after["tasks"]["read"]["accuracy"] - before["tasks"]["read"]["accuracy"]
-        assert gain >= 0.05, (mode, gain)
+        # Usually 15 to 22 points; the bound leaves room for other CPUs, which round differently.
+        gain = after["accuracy"] - before["accuracy"]
+        assert gain >= 0.10, (mode, gain)
         skill = after["accuracy_when_well_formed"] - before["accuracy_when_well_formed"]
-        assert skill >= (after["accuracy"] - before["accuracy"]) / 2, (mode, skill)
-        assert before["leak_rate"] <= 0.10 and after["leak_rate"] <= 0.05, mode
+        assert skill >= gain / 2, (mode, skill)
+        assert before["leak_rate"] <= 0.10 and after["leak_rate"] <= 0.01, mode
 
 
 @pytest.mark.slow

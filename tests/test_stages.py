@@ -23,8 +23,9 @@ def policy() -> Policy:
 def test_sources_begin_and_end_where_the_config_says() -> None:
     assert CONFIG.warmup is not None
     active = [CONFIG.warmup.active(step) for step in range(1, 21)]
-    assert active[:8] == [["look"]] * 8  # 0.4 of 20 steps
-    assert active[8:] == [["read", "sum"]] * 12
+    assert active[:3] == [["look"]] * 3  # 0.15 of 20 steps
+    assert active[3:15] == [["read", "sum"]] * 12
+    assert active[15:] == [["read_wrong", "sum_wrong"]] * 5
 
 
 def test_modes_of_a_source_are_dealt_evenly(policy: Policy) -> None:
@@ -45,7 +46,7 @@ def test_a_warm_up_lowers_the_loss(policy: Policy) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("warmup.sources.look.end=0.2", "none is drawn from at step 5; mend begin and end"),
+        ("warmup.sources.look.end=0.1", "none is drawn from at step 3; mend begin and end"),
         ("warmup.sources.look.modes=[shrot]", "there is no mode 'shrot'; modes.kinds has short, long"),
     ],
 )

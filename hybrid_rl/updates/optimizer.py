@@ -44,6 +44,7 @@ class PartOptimizer:
             lr=config.learning_rate,
             betas=(config.betas[0], config.betas[1]),
             eps=config.eps,
+            fused=True,
         )
 
     def step(self, schedule: float = 1.0) -> float:
