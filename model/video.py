@@ -21,9 +21,9 @@ from torch import Tensor
 
 from .pictures import MAX_PIXELS, to_rgb
 
-# FFmpeg takes pictures and plain text for films too, and some formats name further files or addresses to read.
-_NO_VIDEO_FORMATS = ("tty", "bin", "xbin", "adf", "idf", "image2", "concat", "hls", "dash", "lavfi")
-_LOCAL_ONLY = {"protocol_whitelist": "file"}
+# Without a list FFmpeg takes pictures and plain text for films too, and follows playlists to other files and addresses.
+_FORMATS = "mov mp4 matroska webm avi mpegts mpeg mpegvideo m4v flv asf ogg gif h264 hevc obu ivf nut mxf rm dv swf"
+_OPTIONS = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
 
 
 class Clip(Protocol):
@@ -46,7 +46,7 @@ class Clip(Protocol):
 
 
 def open_clip(video: Any, source_fps: float | None = None) -> Clip:
-    """A clip of a file name, of a list of frames (anything `to_rgb` takes), or of an array [T, H, W, C] or [T, C, H, W].
+    """A clip of a file, of a list of frames (anything `to_rgb` takes), or of an array [T, H, W, C] or [T, C, H, W].
 
     Args:
         source_fps: frame rate of a list; None means that its frames were chosen already. A file knows its own.
@@ -145,7 +145,7 @@ class VideoFile:
             source_fps=float(rate),
             num_frames=len(packets),
             times=tuple(times) if timed else None,
-            key_times=tuple(sorted(p.pts for p in packets if p.is_keyframe)) if timed else (),
+            key_times=tuple(sorted(p.pts for p in packets if p.is_keyframe)) or tuple(times[:1]) if timed else (),
         )
 
     def frames(self, indices: Sequence[int]) -> Iterator[Image.Image]:
@@ -164,20 +164,17 @@ class VideoFile:
 
     def key_time(self, time: int) -> int:
         """Time of the last key frame at or before `time`, from which decoding has to start."""
-        place = bisect_right(self.key_times, time)
-        return self.key_times[place - 1] if place else self.key_times[0] if self.key_times else time
+        return self.key_times[max(bisect_right(self.key_times, time) - 1, 0)]
 
 
 def _container(path: str) -> Any:
     """An open container that holds a video stream."""
     if "://" in path:
         raise ValueError(f"{path} is no local file; videos are not fetched from elsewhere.")
-    container = av.open(path, container_options=_LOCAL_ONLY)
-    names = set(container.format.name.split(","))
-    still = names & set(_NO_VIDEO_FORMATS) or any(name.endswith("_pipe") for name in names)
-    if still or not container.streams.video:
+    container = av.open(path, options=_OPTIONS)
+    if not container.streams.video:
         container.close()
-        raise ValueError(f"{path} is not a video: its format is {container.format.long_name or '/'.join(names)}.")
+        raise ValueError(f"{path} is not a video: it has no pictures.")
     return container
 
 
@@ -197,19 +194,15 @@ def _first_frame(path: str) -> Image.Image:
 
 def _decoded(container: Any, file: VideoFile, indices: Sequence[int]) -> Iterator[Image.Image]:
     """Chosen frames of an open file in one pass, skipping ahead by key frames."""
-    stream = container.streams.video[0]
-    decoder = container.decode(stream)
-    count, shown, frame, picture = 0, -1, None, None
+    decoder = container.decode(container.streams.video[0])
+    num_decoded, shown, frame, picture = 0, -1, None, None
     for index in indices:
         if index != shown or picture is None:
             if file.times is None:
-                for frame in decoder:
-                    count += 1
-                    if count > index:
-                        break
+                while num_decoded <= index and (following := next(decoder, None)) is not None:
+                    num_decoded, frame = num_decoded + 1, following
             else:
-                time = file.times[index]
-                decoder, frame = _advance(container, file, decoder, frame, time)
+                decoder, frame = _advance(container, file, decoder, frame, file.times[index])
             if frame is None:
                 raise ValueError(f"{file.path} is damaged: no frame can be decoded.")
             shown, picture = index, _upright(frame)
@@ -217,29 +210,39 @@ def _decoded(container: Any, file: VideoFile, indices: Sequence[int]) -> Iterato
 
 
 def _advance(container: Any, file: VideoFile, decoder: Any, frame: Any, time: int) -> tuple[Any, Any]:
-    """(decoder, frame) at the first frame that is shown at `time` or later."""
-    if frame is not None and frame.pts is not None and frame.pts >= time:
+    """(decoder, frame) at the first frame that is shown at `time` or later, or at the last one.
+
+    Args:
+        frame: where the decoder is; None at the start of the file.
+    """
+    reached = _time(frame, file.key_times[0])
+    if frame is not None and reached >= time:
         return decoder, frame
-    stream = container.streams.video[0]
     key = file.key_time(time)
-    reached = frame.pts if frame is not None and frame.pts is not None else None
-    # From the start decoding begins anyway; ahead, a key frame must lie between here and there.
-    if key > (file.key_time(file.times[0]) if reached is None and file.times else reached or 0):
-        container.seek(key, stream=stream, backward=True)
-        decoder = container.decode(stream)
-        found = next(decoder, None)
-        if found is None or found.pts is None or found.pts > time:
-            # The index of the file is wrong: from the beginning, then.
-            container.seek(file.key_times[0], stream=stream, backward=True)
-            decoder = container.decode(stream)
-        elif found.pts == time:
-            return decoder, found
-        else:
-            frame = found
-    for frame in decoder:
-        if frame.pts is not None and frame.pts >= time:
+    if key > reached:
+        decoder, frame = _restart(container, key)
+        if _time(frame, time + 1) > time:
+            # The file's own index led too far: read all of it, then.
+            decoder, frame = _restart(container, file.key_times[0])
+        if _time(frame, time) >= time:
+            return decoder, frame
+    for following in decoder:
+        frame = following
+        if _time(frame, time) >= time:
             break
     return decoder, frame
+
+
+def _restart(container: Any, time: int) -> tuple[Any, Any]:
+    """(decoder, its first frame or None) from the key frame at `time`."""
+    stream = container.streams.video[0]
+    container.seek(time, stream=stream, backward=True)
+    decoder = container.decode(stream)
+    return decoder, next(decoder, None)
+
+
+def _time(frame: Any, default: int) -> int:
+    return default if frame is None or frame.pts is None else int(frame.pts)
 
 
 def _upright(frame: Any) -> Image.Image:
@@ -250,4 +253,6 @@ def _upright(frame: Any) -> Image.Image:
 
 
 def _unreadable(path: str, error: FFmpegError) -> ValueError:
-    return ValueError(f"{path} cannot be read as a video: {error.strerror or error}.")
+    # "Invalid argument" is what FFmpeg says of a format that is not allowed.
+    reason = "its format is none of a video" if isinstance(error, av.error.ArgumentError) else error.strerror or error
+    return ValueError(f"{path} cannot be read as a video: {reason}.")
