@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from .batching import check_lengths, order_by_package, packages_of, sequences
 from .chat_template import VIDEO_PLACEHOLDER
 from .image_processing import MiniCPMVImageProcessor
 from .messages import VideoRequest
-from .prompt import EncodedPrompt, LiteralText, Piece, encode_pieces, interleave, placeholders_of
+from .prompt import EncodeAll, EncodedPrompt, LiteralText, Piece, encode_pieces, interleave, placeholders_of
 from .video_sampling import VideoOptions
 from .visuals import Visual, arranged, picture_visuals, video_visual
 
@@ -56,7 +56,7 @@ class Assembler:
     """What all batches of a processor share."""
 
     image_processor: MiniCPMVImageProcessor
-    encode: Callable[[str], list[int]]
+    encode_all: EncodeAll
     literal: LiteralText
     """Guards text against markers."""
     placeholder_id: int
@@ -123,7 +123,7 @@ class Assembler:
         for run, inside in zip(runs, places, strict=True):
             pieces += interleave(run, shown[: len(inside)], self.literal)
             shown = shown[len(inside) :]
-        prompt = encode_pieces(pieces, self.encode, self.placeholder_id)
+        prompt = encode_pieces(pieces, self.encode_all, self.placeholder_id)
         return prompt, [visual for visual in visuals if visual is not None]
 
     def _media(self, samples: Sequence[Sequence[Visual]]) -> dict[str, list[Any]]:

@@ -222,7 +222,7 @@ class MiniCPMVProcessor(ProcessorMixin):
     def _assembler(self) -> Assembler:
         return Assembler(
             image_processor=self.image_processor,
-            encode=self._encode,
+            encode_all=self._encode_all,
             literal=self._media_text,
             placeholder_id=self.image_token_id,
             pad_id=self.tokenizer.pad_token_id,
@@ -246,8 +246,10 @@ class MiniCPMVProcessor(ProcessorMixin):
             raise ValueError(f"The tokenizer has no {token}, which MiniCPM-V prompts need.")
         return found
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )["input_ids"]
         return ids
 
 

@@ -24,7 +24,8 @@ _PLACEHOLDERS = re.compile("|".join(map(re.escape, (IMAGE_PLACEHOLDER, VIDEO_PLA
 # text is tokenised.
 _CUT_CANDIDATES = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
-Encode = Callable[[str], list[int]]
+EncodeAll = Callable[[list[str]], list[list[int]]]
+"""Texts to the ids of each."""
 Piece = str | int
 """Text to tokenise, or the number of placeholder tokens of one package."""
 
@@ -76,8 +77,13 @@ def interleave(text: str, shown: Sequence[list[Piece] | None], literal: LiteralT
     return [*pieces, *literal.split(rest)]
 
 
-def encode_pieces(pieces: Iterable[Piece], encode: Encode, placeholder_id: int) -> EncodedPrompt:
-    """Tokenise the text pieces and lay the runs of placeholders between them."""
+def encode_pieces(pieces: Sequence[Piece], encode_all: EncodeAll, placeholder_id: int) -> EncodedPrompt:
+    """Tokenise the text pieces, each on its own, and lay the runs of placeholders between them.
+
+    Equal pieces are tokenised once: a film of many packages repeats the same few markers.
+    """
+    texts = list(dict.fromkeys(piece for piece in pieces if isinstance(piece, str) and piece))
+    encoded = dict(zip(texts, encode_all(texts), strict=True)) if texts else {}
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     for piece in pieces:
@@ -85,7 +91,7 @@ def encode_pieces(pieces: Iterable[Piece], encode: Encode, placeholder_id: int) 
             spans.append((len(ids), len(ids) + piece))
             ids += [placeholder_id] * piece
         elif piece:
-            ids += encode(piece)
+            ids += encoded[piece]
     return EncodedPrompt(ids, spans)
 
 

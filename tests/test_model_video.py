@@ -261,7 +261,7 @@ def test_media_mix_in_any_order_in_a_batch(processor: MiniCPMVProcessor) -> None
         f"<|im_start|>user\n<image_id>0</image_id>{package}{cell * 3}\n{package}\n{package}\na\n"
         f"<image_id>1</image_id>{package}{cell}\n{cell}\n{cell}<|im_end|>\n"
     )
-    assert together["temporal_ids"][0] == [[-1]] * 4 + [[0, 3], [6, 10]] + [[-1]] * 4
+    assert together["temporal_ids"][0] == [[-1]] * 4 + [[0, 3], [7, 10]] + [[-1]] * 4
 
 
 def test_a_model_reads_a_mixed_batch_as_it_reads_each_sample() -> None:
