@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
@@ -15,13 +17,14 @@ from .chat_template import CHAT_TEMPLATE
 from .image_processing import MiniCPMVImageProcessor
 from .messages import copied, flattened, images_of, videos_of, without_media
 from .prompt import MEDIA_MARKERS, LiteralText, unused_cut
-from .video_sampling import VideoOptions
+from .video_sampling import UNTIMED_VIDEO, VideoOptions
 from .visuals import frame_choice
 
 # What callers of processors pass out of habit and what changes nothing here.
 _IGNORED_KEYWORDS = {"add_special_tokens", "return_attention_mask", "audio", "do_sample_frames"}
 # What `apply_chat_template` hands on; every other keyword is the template's.
 _CALL_KEYWORDS = tuple(CallOptions.__dataclass_fields__)
+_FIRST_WITH_TIME = 4.5
 _READS_BLOCKS = re.compile(r"""\.type\b|\[['"]type['"]\]""")
 """Found in chat templates for which content may be a list of blocks."""
 
@@ -51,6 +54,15 @@ class MiniCPMVProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or _template_of(tokenizer), **kwargs)
         given = isinstance(video_options, VideoOptions)
         self.video_options = video_options if given else VideoOptions().with_changes(video_options)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers. Beside a `config.json` of a release before 4.5 videos are pictures without time."""
+        processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        defaults = processor.video_options == VideoOptions()
+        if defaults and _is_before_time(str(pretrained_model_name_or_path)):
+            processor.video_options = UNTIMED_VIDEO
+        return processor
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as they are saved."""
@@ -257,6 +269,16 @@ def _template_of(tokenizer: Any) -> str:
     """The tokenizer's own chat template if it is another than 4.5's, which `CHAT_TEMPLATE` renders with blocks."""
     own = getattr(tokenizer, "chat_template", None)
     return own if isinstance(own, str) and "enable_thinking" not in own else CHAT_TEMPLATE
+
+
+def _is_before_time(folder: str) -> bool:
+    """Whether the model beside the processor has a resampler without time."""
+    config = Path(folder) / "config.json"
+    version = json.loads(config.read_text()).get("version") if config.is_file() else None
+    try:
+        return version is not None and float(version) < _FIRST_WITH_TIME
+    except (TypeError, ValueError):
+        return False  # no version of this family; loading the model says so
 
 
 def _refuse_truncation(truncation: Any) -> None:

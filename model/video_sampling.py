@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from .resampler import STILL
+
 TICK_S = 0.1
 """Seconds per tick."""
 MOST_FRAMES_PER_PACKAGE = 6
@@ -41,6 +43,8 @@ class VideoOptions:
     """Frames of every package, at most `max_packing`; None chooses by the length of the video."""
     max_slice_nums: int = 1
     """Most cells of the grid a frame is cut into; 1 shows every frame as one view."""
+    timed: bool = True
+    """Frames carry their time. Releases before 4.5 know none: there every frame is a picture of its own."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and self.fps > 0):
@@ -73,6 +77,8 @@ class VideoOptions:
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
+UNTIMED_VIDEO = VideoOptions(fps=1.0, max_packages=64, max_packing=1, timed=False)
+"""For releases before 4.5: up to 64 pictures, one a second."""
 PAPER_VIDEO = VideoOptions(fps=10.0, max_packing=6)
 """The range of the paper: up to 10 frames a second, up to 180 packages of 6, which are 1,080 frames."""
 
@@ -112,7 +118,7 @@ def choose_frames(num_frames: int, source_fps: float, options: VideoOptions) -> 
     if options.packing is not None:
         packing = min(options.packing, options.max_packing)
     indices = _spread(num_frames, max(count, 1))
-    return FrameChoice(indices, _packages(indices, source_fps, duration_s, packing))
+    return _grouped(indices, source_fps, duration_s, packing if options.timed else None)
 
 
 def keep_frames(num_frames: int, options: VideoOptions) -> FrameChoice:
@@ -127,7 +133,7 @@ def keep_frames(num_frames: int, options: VideoOptions) -> FrameChoice:
     indices = _spread(num_frames, min(num_frames, options.max_packages * options.max_packing))
     wanted = options.packing or math.ceil(len(indices) / options.max_packages)
     packing = min(wanted, options.max_packing)
-    return FrameChoice(indices, _packages(indices, options.fps, num_frames / options.fps, packing))
+    return _grouped(indices, options.fps, num_frames / options.fps, packing if options.timed else None)
 
 
 def _check_clip(num_frames: int, source_fps: float) -> None:
@@ -143,11 +149,12 @@ def _spread(num_frames: int, count: int) -> tuple[int, ...]:
     return tuple(int(i * gap + gap / 2) for i in range(count))
 
 
-def _packages(
-    indices: tuple[int, ...], source_fps: float, duration_s: float, packing: int
-) -> tuple[tuple[int, ...], ...]:
+def _grouped(indices: tuple[int, ...], source_fps: float, duration_s: float, packing: int | None) -> FrameChoice:
+    """The choice in packages of `packing` frames; None means pictures without time."""
+    if packing is None:
+        return FrameChoice(indices, ((STILL,),) * len(indices))
     ticks = _ticks(indices, source_fps, duration_s)
-    return tuple(tuple(ticks[start : start + packing]) for start in range(0, len(ticks), packing))
+    return FrameChoice(indices, tuple(tuple(ticks[start : start + packing]) for start in range(0, len(ticks), packing)))
 
 
 def _ticks(indices: Iterable[int], source_fps: float, duration_s: float) -> list[int]:

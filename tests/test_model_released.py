@@ -145,6 +145,13 @@ def test_omni_names_are_known_too(released: Any, tmp_path: Path) -> None:
     assert loaded(text=text, images=image)["input_ids"] == released(text=text, images=image)["input_ids"]
 
 
+@pytest.mark.parametrize(("version", "timed"), [(2.6, False), ("4.0", False), (4.5, True), (None, True)])
+def test_releases_before_time_get_pictures_of_their_videos(tmp_path: Path, version: Any, timed: bool) -> None:
+    tiny_minicpmv(0, num_hidden_layers=1)[1].save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "minicpmv", "version": version}))
+    assert AutoProcessor.from_pretrained(tmp_path).video_options.timed is timed
+
+
 def test_templates_that_know_strings_only_get_strings() -> None:
     """The earlier releases have ChatML templates without a switch, which are rendered as they are."""
     tokenizer = byte_tokenizer()

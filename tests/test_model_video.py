@@ -123,6 +123,11 @@ def test_released_frame_choices() -> None:
         assert [list(p) for p in choice.packages] == row["temporal_ids"]
 
 
+def test_releases_without_time_show_pictures() -> None:
+    choice = choose_frames(3000, 30.0, VideoOptions(fps=1, max_packages=64, max_packing=1, timed=False))
+    assert len(choice.indices) == 64 and set(choice.packages) == {(-1,)}
+
+
 # Files.
 
 
@@ -132,6 +137,13 @@ def test_a_file_gives_the_frames_that_are_asked_for(tmp_path: Path, name: str, c
     assert clip.num_frames == 60 and clip.size == SIZE
     for indices in ([0, 5, 5, 6, 37, 59], [59], list(range(0, 60, 13))):
         assert [number_of(frame) for frame in clip.frames(indices)] == indices
+
+
+def test_a_film_taken_sideways_is_shown_upright(tmp_path: Path) -> None:
+    clip = open_clip(write_film(tmp_path / "phone.mp4", 4, turn=-90))  # to be turned a quarter to the right
+    assert clip.size == (SIZE[1], SIZE[0])
+    (frame,) = clip.frames([3])
+    assert number_of(frame.rotate(90, expand=True)) == 3
 
 
 def test_only_the_stretches_around_chosen_frames_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +177,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path, name: str) -> None:
         path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/film.ts\n")
     elif name == "sound.mp4":
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=8000, layout="mono")
+            stream: Any = container.add_stream("aac", rate=8000, layout="mono")
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             silence.rate = 8000
             container.mux(stream.encode(silence))

@@ -1,6 +1,7 @@
 """Films whose frames tell their own number, made on the spot."""
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,11 +21,15 @@ def number_of(frame: Image.Image) -> int:
     return sum(int(value > 127) << bit for bit, value in enumerate(middle))
 
 
-def write_film(path: Path, num_frames: int, fps: int = 30, codec: str = "libx264", key_every: int = 12) -> str:
+def write_film(
+    path: Path, num_frames: int, fps: int = 30, codec: str = "libx264", key_every: int = 12, turn: int = 0
+) -> str:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream: Any = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *SIZE, "yuv420p", key_every
         stream.thread_count = 1
+        if turn:
+            stream.set_display_rotation(turn)
         for number in range(num_frames):
             container.mux(stream.encode(av.VideoFrame.from_image(numbered_frame(number))))
         container.mux(stream.encode(None))
