@@ -52,8 +52,9 @@ class MiniCPMVProcessor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, chat_template=chat_template or _template_of(tokenizer), **kwargs)
-        given = isinstance(video_options, VideoOptions)
-        self.video_options = video_options if given else VideoOptions().with_changes(video_options)
+        if not isinstance(video_options, VideoOptions):
+            video_options = VideoOptions().with_changes(video_options)
+        self.video_options: VideoOptions = video_options
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

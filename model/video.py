@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.stream import Disposition
 from PIL import Image
 from torch import Tensor
 
@@ -127,7 +128,7 @@ class VideoFile:
         """
         try:
             with _container(path) as container:
-                stream = container.streams.video[0]
+                stream = _stream(container)
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
                 rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         except FFmpegError as error:
@@ -172,16 +173,24 @@ def _container(path: str) -> Any:
     if "://" in path:
         raise ValueError(f"{path} is no local file; videos are not fetched from elsewhere.")
     container = av.open(path, options=_OPTIONS)
-    if not container.streams.video:
+    if _stream(container) is None:
         container.close()
         raise ValueError(f"{path} is not a video: it has no pictures.")
     return container
 
 
+def _stream(container: Any) -> Any:
+    """The first video stream that is not a cover picture; None without one."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
 def _first_frame(path: str) -> Image.Image:
     try:
         with _container(path) as container:
-            for frame in container.decode(container.streams.video[0]):
+            for frame in container.decode(_stream(container)):
                 if frame.width * frame.height > MAX_PIXELS:
                     raise ValueError(
                         f"{path} has frames of {frame.width} x {frame.height} pixels, more than {MAX_PIXELS}."
@@ -194,7 +203,7 @@ def _first_frame(path: str) -> Image.Image:
 
 def _decoded(container: Any, file: VideoFile, indices: Sequence[int]) -> Iterator[Image.Image]:
     """Chosen frames of an open file in one pass, skipping ahead by key frames."""
-    decoder = container.decode(container.streams.video[0])
+    decoder = container.decode(_stream(container))
     num_decoded, shown, frame, picture = 0, -1, None, None
     for index in indices:
         if index != shown or picture is None:
@@ -206,6 +215,10 @@ def _decoded(container: Any, file: VideoFile, indices: Sequence[int]) -> Iterato
             if frame is None:
                 raise ValueError(f"{file.path} is damaged: no frame can be decoded.")
             shown, picture = index, _upright(frame)
+            if picture.size != file.size:
+                raise ValueError(
+                    f"{file.path} changes its size to {picture.width} x {picture.height} at frame {index}."
+                )
         yield picture
 
 
@@ -235,7 +248,7 @@ def _advance(container: Any, file: VideoFile, decoder: Any, frame: Any, time: in
 
 def _restart(container: Any, time: int) -> tuple[Any, Any]:
     """(decoder, its first frame or None) from the key frame at `time`."""
-    stream = container.streams.video[0]
+    stream = _stream(container)
     container.seek(time, stream=stream, backward=True)
     decoder = container.decode(stream)
     return decoder, next(decoder, None)

@@ -48,7 +48,7 @@ def inputs(processor: MiniCPMVProcessor, conversation: Any, **options: Any) -> A
 
 def words(processor: MiniCPMVProcessor, ids: list[int]) -> str:
     """The prompt with the runs of placeholders short."""
-    return processor.tokenizer.decode(ids).replace("<unk>" * 8, "8")
+    return str(processor.tokenizer.decode(ids)).replace("<unk>" * 8, "8")
 
 
 # Frame choice.
@@ -323,7 +323,7 @@ def test_counts_are_the_lengths_of_prompts(
     size: tuple[int, int], num_frames: int, rate: float | None, packing: int | None, most: int
 ) -> None:
     processor = _COUNTER
-    options = {"packing": packing, "max_slice_nums": most}
+    options: dict[str, Any] = {"packing": packing, "max_slice_nums": most}
     frames = [Image.new("RGB", size)] * num_frames
     out = processor(text="(<video>./</video>)", videos={"video": frames, "source_fps": rate}, videos_kwargs=options)
     assert len(out["input_ids"][0]) == processor.video_token_count(*size, num_frames, rate, **options)
