@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from .batching import check_lengths, order_by_package, packages_of, sequences
+from .batching import order_by_package, packages_of, refuse_longer, sequences
 from .chat_template import VIDEO_PLACEHOLDER
 from .image_processing import MiniCPMVImageProcessor
 from .messages import VideoRequest
@@ -90,7 +90,7 @@ class Assembler:
             prompt, order = self._prompt(runs, pictures, films, numbered)
             prompts.append(prompt)
             placed.append(order)
-        check_lengths(prompts, options.max_length)
+        refuse_longer(prompts, options.max_length)
         text = sequences(
             prompts,
             self.pad_id,

@@ -132,25 +132,6 @@ def order_by_package(
     return order, ticks
 
 
-def check_lengths(prompts: Sequence[EncodedPrompt], max_length: int | None) -> None:
-    """Refuse prompts that are too long, rather than cut them.
-
-    Raises:
-        ValueError: a prompt of more than `max_length` tokens; it says if the limit falls inside an image.
-    """
-    if max_length is None:
-        return
-    for sample, prompt in enumerate(prompts):
-        if len(prompt.input_ids) <= max_length:
-            continue
-        lost = next(((start, stop) for start, stop in prompt.spans if stop > max_length), None)
-        where = "" if lost is None else f", which would cut off image tokens (the span from {lost[0]} to {lost[1]})"
-        raise ValueError(
-            f"Sample {sample} has {len(prompt.input_ids)} tokens, more than max_length = {max_length}{where}; prompts "
-            "are never truncated: raise the limit, shorten the text or lower max_slice_nums."
-        )
-
-
 def sequences(
     prompts: Sequence[EncodedPrompt],
     pad_id: int,
@@ -186,3 +167,21 @@ def sequences(
     if return_tensors is None:
         return {"input_ids": ids, "attention_mask": masks, "image_bound": bounds}
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks), "image_bound": bounds}
+
+
+def refuse_longer(prompts: Sequence[EncodedPrompt], max_length: int | None) -> None:
+    """Check a limit of tokens per prompt. Nothing is ever cut off: it would lose an image or the end of the turn.
+
+    Raises:
+        ValueError: a prompt is longer than `max_length`.
+    """
+    for sample, prompt in enumerate(prompts):
+        length = len(prompt.input_ids)
+        if max_length is None or length <= max_length:
+            continue
+        inside = next((span for span in prompt.spans if span[0] <= max_length < span[1]), None)
+        where = f", inside the tokens {inside[0]} to {inside[1]} of an image" if inside else ""
+        raise ValueError(
+            f"The prompt of sample {sample} has {length} tokens; max_length {max_length} would cut it{where}. "
+            "Raise max_length, shorten the text or lower max_slice_nums."
+        )
