@@ -6,6 +6,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
+    AutoTokenizer,
 )
 
 # The one that `transformers` itself exports insists on torchvision, which nothing here needs.
@@ -13,27 +14,44 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration_minicpmv import MiniCPMVConfig, MiniCPMVVisionConfig
 from .image_processing import MiniCPMVImageProcessor
+from .minicpmo import MiniCPMOConfig, MiniCPMOForConditionalGeneration, MiniCPMOProcessor
 from .minicpmv import MiniCPMVForConditionalGeneration, MiniCPMVPreTrainedModel
 from .processor import MiniCPMVProcessor
 from .slicing import SlicePlan, plan_slices
 from .tiny import tiny_minicpmv
+from .tokenizer import MiniCPMOTokenizer, MiniCPMVTokenizer
+from .video_sampling import PAPER_VIDEO, FrameChoice, VideoOptions, choose_frames
 
 __all__ = [
+    "PAPER_VIDEO",
+    "FrameChoice",
+    "MiniCPMOConfig",
+    "MiniCPMOForConditionalGeneration",
+    "MiniCPMOProcessor",
+    "MiniCPMOTokenizer",
     "MiniCPMVConfig",
     "MiniCPMVForConditionalGeneration",
     "MiniCPMVImageProcessor",
     "MiniCPMVPreTrainedModel",
     "MiniCPMVProcessor",
+    "MiniCPMVTokenizer",
     "MiniCPMVVisionConfig",
     "SlicePlan",
+    "VideoOptions",
+    "choose_frames",
     "plan_slices",
     "tiny_minicpmv",
 ]
 
 # exist_ok: a reloaded module (notebooks, some test runners) registers again.
-AutoConfig.register(MiniCPMVConfig.model_type, MiniCPMVConfig, exist_ok=True)
-# The released files map AutoModel and AutoModelForCausalLM to the whole model as well.
-for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
-    auto_class.register(MiniCPMVConfig, MiniCPMVForConditionalGeneration, exist_ok=True)
-AutoImageProcessor.register(MiniCPMVConfig, image_processor_classes={"pil": MiniCPMVImageProcessor}, exist_ok=True)
-AutoProcessor.register(MiniCPMVConfig, MiniCPMVProcessor, exist_ok=True)
+for config_class, model_class, processor_class, tokenizer_class in (
+    (MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor, MiniCPMVTokenizer),
+    (MiniCPMOConfig, MiniCPMOForConditionalGeneration, MiniCPMOProcessor, MiniCPMOTokenizer),
+):
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    # The released files map AutoModel and AutoModelForCausalLM to the whole model as well.
+    for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
+        auto_class.register(config_class, model_class, exist_ok=True)
+    AutoImageProcessor.register(config_class, image_processor_classes={"pil": MiniCPMVImageProcessor}, exist_ok=True)
+    AutoProcessor.register(config_class, processor_class, exist_ok=True)
+    AutoTokenizer.register(config_class, tokenizer_class=tokenizer_class, exist_ok=True)

@@ -1,14 +1,17 @@
-"""From samples to batches: which picture belongs to which text, which slice to which package, and padding."""
+"""From samples to batches: which picture or video belongs to which text, which slice to which package, and padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from .chat_template import IMAGE_PLACEHOLDER
-from .image_processing import nest
+from .chat_template import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from .messages import VideoRequest
+from .pictures import nest
 from .prompt import EncodedPrompt
 from .resampler import STILL
 
@@ -25,10 +28,48 @@ def pictures_per_text(images: Any, texts: Sequence[str]) -> list[list[Any]]:
     flat = not isinstance(images, list | tuple) or not any(i is None or isinstance(i, list | tuple) for i in images)
     if len(texts) == 1 or not flat:
         return nested or [[]]
-    counts = [text.count(IMAGE_PLACEHOLDER) for text in texts]
-    pool = nested[0]
+    return _dealt(nested[0], texts, IMAGE_PLACEHOLDER, "image")
+
+
+def videos_per_text(videos: Any, texts: Sequence[str]) -> list[list[VideoRequest]]:
+    """Videos as [text][video]; a flat list is dealt out by the placeholders of each text.
+
+    A video is a file name, a list of pictures, an array of four axes, or a dict like a video block of a message.
+
+    Raises:
+        ValueError: a flat list for several texts that has not as many videos as they have placeholders, or what is no
+            video.
+    """
+    if videos is None:
+        return [[] for _ in texts]
+    if _is_video(videos):
+        videos = [videos]
+    if all(map(_is_video, videos)):
+        requests = [_request(video) for video in videos]
+        return [requests] if len(texts) == 1 else _dealt(requests, texts, VIDEO_PLACEHOLDER, "video")
+    return [[_request(video) for video in sample or ()] for sample in videos]
+
+
+def _is_video(value: Any) -> bool:
+    if isinstance(value, list | tuple) and value:
+        return isinstance(value[0], Image.Image) or getattr(value[0], "ndim", 0) in (2, 3)
+    return isinstance(value, str | Path | dict) or getattr(value, "ndim", 0) == 4
+
+
+def _request(video: Any) -> VideoRequest:
+    if not _is_video(video):
+        raise ValueError(
+            "A video must be a file name, a list of pictures, an array of four axes or a dict with one of these as "
+            f"'video', got {type(video).__name__}."
+        )
+    return VideoRequest.of(video) if isinstance(video, dict) else VideoRequest(video, {})
+
+
+def _dealt(pool: list[Any], texts: Sequence[str], placeholder: str, name: str) -> list[list[Any]]:
+    """A flat list cut into one list per text, as long as the text has placeholders."""
+    counts = [text.count(placeholder) for text in texts]
     if sum(counts) != len(pool):
-        raise ValueError(f"The texts have {sum(counts)} image placeholders for {len(pool)} images.")
+        raise ValueError(f"The texts have {sum(counts)} {name} placeholders for {len(pool)} {name}s.")
     starts = [sum(counts[:i]) for i in range(len(counts))]
     return [pool[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
@@ -92,18 +133,27 @@ def order_by_package(
 
 
 def sequences(
-    prompts: Sequence[EncodedPrompt], pad_id: int, padding_side: str, padded: bool, return_tensors: str | None
+    prompts: Sequence[EncodedPrompt],
+    pad_id: int,
+    *,
+    padding_side: str,
+    padded: bool,
+    min_length: int,
+    return_tensors: str | None,
 ) -> dict[str, Any]:
     """`input_ids`, `attention_mask` and `image_bound` of a batch.
 
     The mask comes from lengths: a pad id may well be a token of the text. Spans move along with left padding.
 
     Raises:
-        ValueError: `return_tensors` other than "pt".
+        ValueError: `return_tensors` other than "pt", or a side that is none.
     """
+    if padding_side not in ("left", "right"):
+        raise ValueError(f'padding_side must be "left" or "right", got {padding_side!r}.')
     if return_tensors not in (None, "pt"):
         raise ValueError(f'return_tensors must be "pt" or None, got {return_tensors!r}.')
     longest = max((len(prompt.input_ids) for prompt in prompts), default=0)
+    longest = max(longest, min_length)
     ids: list[list[int]] = []
     masks: list[list[int]] = []
     bounds: list[torch.Tensor] = []
@@ -117,3 +167,21 @@ def sequences(
     if return_tensors is None:
         return {"input_ids": ids, "attention_mask": masks, "image_bound": bounds}
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks), "image_bound": bounds}
+
+
+def refuse_longer(prompts: Sequence[EncodedPrompt], max_length: int | None) -> None:
+    """Check a limit of tokens per prompt. Nothing is ever cut off: it would lose an image or the end of the turn.
+
+    Raises:
+        ValueError: a prompt is longer than `max_length`.
+    """
+    for sample, prompt in enumerate(prompts):
+        length = len(prompt.input_ids)
+        if max_length is None or length <= max_length:
+            continue
+        inside = next((span for span in prompt.spans if span[0] <= max_length < span[1]), None)
+        where = f", inside the tokens {inside[0]} to {inside[1]} of an image" if inside else ""
+        raise ValueError(
+            f"The prompt of sample {sample} has {length} tokens; max_length {max_length} would cut it{where}. "
+            "Raise max_length, shorten the text or lower max_slice_nums."
+        )

@@ -6,11 +6,13 @@ What it renders is fixed by the released model; the points that are easy to miss
 - A thought is shown only in assistant turns after the last real question: in the last turn always, be it empty, in
   earlier ones if there is one. Thoughts before that question are dropped.
 - Tool results come as user turns, neighbouring ones in one turn, and are no question.
-- Content may be a string or a list of blocks; blocks are lines, and an image block is the image placeholder.
+- Content may be a string or a list of blocks; blocks are lines, and an image or video block is its placeholder.
 """
 
 IMAGE_PLACEHOLDER = "(<image>./</image>)"
 """What one image is in rendered text, before it is expanded to the tokens of its slices."""
+VIDEO_PLACEHOLDER = "(<video>./</video>)"
+"""What one video is in rendered text, before it is expanded to the tokens of its packages."""
 
 _MACROS = r"""
 {%- macro flat(content) -%}
@@ -22,6 +24,7 @@ _MACROS = r"""
       {%- if block is string -%}{{- block -}}
       {%- elif block.type == 'text' -%}{{- block.text -}}
       {%- elif block.type in ['image', 'image_url'] -%}{{- '(<image>./</image>)' -}}
+      {%- elif block.type == 'video' -%}{{- '(<video>./</video>)' -}}
       {%- else -%}{{- raise_exception('Cannot render a content block of type ' ~ block.type ~ '.') -}}
       {%- endif -%}
     {%- endfor -%}

@@ -18,9 +18,8 @@ from torch import Tensor
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
+from .pictures import nest, to_rgb
 from .slicing import SlicePlan, plan_slices
-
-_CHANNEL_COUNTS = (1, 3, 4)
 
 
 class MiniCPMVImageProcessor(BaseImageProcessor):
@@ -105,7 +104,7 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
 
         Args:
             images: one picture, a list of pictures (one sample) or a list of lists (one per sample; None for a
-                sample without). Pillow images, numpy arrays or tensors.
+                sample without). Pillow images, file names, numpy arrays or tensors; see `to_rgb`.
             max_slice_nums: replaces the processor's own.
             return_tensors: accepted for compatibility; slices differ in shape, so lists of tensors come back anyway.
 
@@ -114,7 +113,7 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
             and `image_sizes` [sample] of (width, height).
 
         Raises:
-            ValueError: a picture without pixels, or an array that is no picture.
+            ValueError: a picture without pixels, or what is no picture.
         """
         batches = [[to_rgb(image) for image in sample] for sample in nest(images)]
         pixel_values: list[list[Tensor]] = []
@@ -138,51 +137,3 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         scaled_HWC = np.asarray(image, dtype=np.float32) / np.float32(255)
         mean, std = np.asarray(self.norm_mean, np.float32), np.asarray(self.norm_std, np.float32)
         return torch.from_numpy(((scaled_HWC - mean) / std).transpose(2, 0, 1).copy())
-
-
-def nest(images: Any) -> list[list[Any]]:
-    """Pictures as [sample][picture], whatever of the three accepted nestings they come in."""
-    if images is None:
-        return [[]]
-    if not isinstance(images, list | tuple):
-        return [[images]]
-    if any(isinstance(sample, list | tuple) or sample is None for sample in images):
-        return [list(s) if isinstance(s, list | tuple) else [] if s is None else [s] for s in images]
-    return [list(images)]
-
-
-def to_rgb(image: Any) -> Image.Image:
-    """A picture as RGB; transparency is dropped, not blended.
-
-    Arrays may have their channels last or first; last wins where both would do, so that a picture three pixels high
-    is not mistaken for three channels. Floats are taken as 0..1.
-
-    Raises:
-        ValueError: not a picture, or one without pixels.
-    """
-    if isinstance(image, Tensor):
-        image = image.detach().cpu().numpy()
-    if isinstance(image, np.ndarray):
-        image = _from_array(image)
-    if not isinstance(image, Image.Image):
-        raise ValueError(f"An image must be a Pillow image, a numpy array or a tensor, got {type(image).__name__}.")
-    if 0 in image.size:
-        raise ValueError(f"An image of {image.width} x {image.height} pixels has nothing to encode.")
-    return image.convert("RGB")
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    """Pillow image from [H, W], [H, W, C] or [C, H, W]."""
-    shape = array.shape
-    if array.size == 0:
-        raise ValueError(f"An image of shape {shape} has nothing to encode.")
-    if array.ndim == 3 and shape[2] not in _CHANNEL_COUNTS and shape[0] in _CHANNEL_COUNTS:
-        array = array.transpose(1, 2, 0)
-    elif array.ndim != 2 and not (array.ndim == 3 and shape[2] in _CHANNEL_COUNTS):
-        raise ValueError(f"An image array must be [H, W], [H, W, C] or [C, H, W], got shape {shape}.")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if np.issubdtype(array.dtype, np.floating):
-        array = (array * 255).clip(0, 255)
-    # Truncated, not rounded: what the released processor does with floats.
-    return Image.fromarray(array.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Text with image placeholders to token ids with known feature spans.
+"""Text with image and video placeholders to token ids with known feature spans.
 
 Ids are put together piece by piece, so where image features go is known by construction and never searched for: text
 that looks like a marker cannot move a span. Such text is cut after its first character before it is tokenised, and
@@ -12,24 +12,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .chat_template import IMAGE_PLACEHOLDER
+from .chat_template import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 
 PLACEHOLDER_TOKEN = "<unk>"
 MEDIA_MARKERS = (PLACEHOLDER_TOKEN, "<image>", "</image>", "<slice>", "</slice>", "<image_id>", "</image_id>")
 """Tokens that only the processor writes: the placeholder, and what surrounds its runs."""
 
+_PLACEHOLDERS = re.compile("|".join(map(re.escape, (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER))))
+
 # Permanently unassigned code points: no text has a reason to hold one, and one of them marks a cut until rendered
 # text is tokenised.
 _CUT_CANDIDATES = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
-Encode = Callable[[str], list[int]]
+EncodeAll = Callable[[list[str]], list[list[int]]]
+"""Texts to the ids of each."""
 Piece = str | int
 """Text to tokenise, or the number of placeholder tokens of one package."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Token ids of one sample and where its image features go."""
+    """Token ids of one sample and where its visual features go."""
 
     input_ids: list[int]
     spans: list[tuple[int, int]]
@@ -55,26 +58,32 @@ def image_pieces(grid: tuple[int, int] | None, num_features: int, number: int | 
     return pieces
 
 
-def interleave(text: str, images: Sequence[list[Piece] | None], literal: LiteralText) -> list[Piece]:
-    """Put the pieces of each image at its placeholder; marker-like text between them is cut by `literal`.
+def placeholders_of(text: str) -> list[str]:
+    """The image and video placeholders of rendered text, in order."""
+    return _PLACEHOLDERS.findall(text)
 
-    An image that is None is a later frame of a video package: it shows nothing of its own, and the text before it
-    loses its surrounding white space, so the frames of a package leave no empty lines.
 
-    Raises:
-        ValueError: the number of placeholders and images differ.
+def interleave(text: str, shown: Sequence[list[Piece] | None], literal: LiteralText) -> list[Piece]:
+    """Put the pieces of each picture or video at its placeholder; marker-like text between them is cut by `literal`.
+
+    Args:
+        shown: one entry per placeholder of `text`. None is a later frame of a package of pictures: it shows nothing of
+            its own, and the text before it loses its surrounding white space, so the frames leave no empty lines.
     """
-    chunks = text.split(IMAGE_PLACEHOLDER)
-    if len(chunks) - 1 != len(images):
-        raise ValueError(f"The text has {len(chunks) - 1} image placeholders for {len(images)} images.")
+    *chunks, rest = _PLACEHOLDERS.split(text)
     pieces: list[Piece] = []
-    for chunk, image in zip(chunks, images, strict=False):
-        pieces += literal.split(chunk.strip()) if image is None else [*literal.split(chunk), *image]
-    return [*pieces, *literal.split(chunks[-1])]
+    for chunk, visual in zip(chunks, shown, strict=True):
+        pieces += literal.split(chunk.strip()) if visual is None else [*literal.split(chunk), *visual]
+    return [*pieces, *literal.split(rest)]
 
 
-def encode_pieces(pieces: Iterable[Piece], encode: Encode, placeholder_id: int) -> EncodedPrompt:
-    """Tokenise the text pieces and lay the runs of placeholders between them."""
+def encode_pieces(pieces: Sequence[Piece], encode_all: EncodeAll, placeholder_id: int) -> EncodedPrompt:
+    """Tokenise the text pieces, each on its own, and lay the runs of placeholders between them.
+
+    Equal pieces are tokenised once: a film of many packages repeats the same few markers.
+    """
+    texts = list(dict.fromkeys(piece for piece in pieces if isinstance(piece, str) and piece))
+    encoded = dict(zip(texts, encode_all(texts), strict=True)) if texts else {}
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     for piece in pieces:
@@ -82,7 +91,7 @@ def encode_pieces(pieces: Iterable[Piece], encode: Encode, placeholder_id: int) 
             spans.append((len(ids), len(ids) + piece))
             ids += [placeholder_id] * piece
         elif piece:
-            ids += encode(piece)
+            ids += encoded[piece]
     return EncodedPrompt(ids, spans)
 
 

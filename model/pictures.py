@@ -1,0 +1,133 @@
+"""Anything that is a picture to 8-bit RGB, or one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from transformers.image_utils import load_image
+
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded, half a gigabyte of RGB; Pillow refuses larger files too."""
+
+_CHANNEL_COUNTS = (1, 3, 4)
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises about damaged data, depending on the format."""
+
+
+def nest(images: Any) -> list[list[Any]]:
+    """Pictures as [sample][picture], whatever of the three accepted nestings they come in."""
+    if images is None:
+        return [[]]
+    if not isinstance(images, list | tuple):
+        return [[images]]
+    if any(isinstance(sample, list | tuple) or sample is None for sample in images):
+        return [list(s) if isinstance(s, list | tuple) else [] if s is None else [s] for s in images]
+    return [list(images)]
+
+
+def to_rgb(image: Any) -> Image.Image:
+    """A picture as RGB: turned as its EXIF data say, its first frame if it moves, transparency dropped, not blended.
+
+    Strings are file names, URLs or base64 data. Arrays may have their channels last or first; last wins where both
+    would do, so that a picture three pixels high is not mistaken for three channels. Floats are taken as 0..1, 16-bit
+    grey is cut to its upper 8 bits.
+
+    Raises:
+        ValueError: not a picture, a damaged one, or one without pixels or with more than `MAX_PIXELS`.
+    """
+    if isinstance(image, Image.Image):
+        return _pillow_to_rgb(image, getattr(image, "filename", "") or "An image")
+    if isinstance(image, str | Path):
+        return _load(str(image))
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise ValueError(
+        f"An image must be a Pillow image, a file name, a numpy array or a tensor, got {type(image).__name__}."
+    )
+
+
+def _load(source: str) -> Image.Image:
+    try:
+        if not Path(source).is_file():
+            return load_image(source)
+    except (*_UNREADABLE, RuntimeError) as error:
+        name = source if len(source) <= 200 else f"{source[:40]}..."
+        reason = "there is no such file, and it is no URL or base64 data"
+        raise ValueError(f"{name} cannot be read as an image: {reason if '://' not in name else error}.") from error
+    try:
+        with Image.open(source) as opened:
+            return _pillow_to_rgb(opened, source)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{source} is not an image of a known format.") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{source} has more pixels than the limit of {MAX_PIXELS}.") from error
+    except OSError as error:
+        raise ValueError(f"{source} cannot be read as an image: {error}.") from error
+
+
+def _pillow_to_rgb(image: Image.Image, name: str) -> Image.Image:
+    _check_size(*image.size, name)
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            image = Image.fromarray(_to_bytes(np.asarray(image)))
+        elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            image = image.convert("RGBA")  # what Pillow asks for; the colours are the same
+        return image.convert("RGB")
+    except _UNREADABLE as error:
+        raise ValueError(f"{name} is damaged and cannot be decoded: {error}.") from error
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ValueError(f"{name} of {width} x {height} pixels has nothing to encode.")
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{name} of {width} x {height} pixels has more than the limit of {MAX_PIXELS}; make it smaller first."
+        )
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    """RGB picture from [H, W], [H, W, C] or [C, H, W]."""
+    shape = array.shape
+    if array.size == 0:
+        raise ValueError(f"An image of shape {shape} has nothing to encode.")
+    if array.ndim == 3 and shape[2] not in _CHANNEL_COUNTS and shape[0] in _CHANNEL_COUNTS:
+        array = array.transpose(1, 2, 0)
+    elif array.ndim != 2 and not (array.ndim == 3 and shape[2] in _CHANNEL_COUNTS):
+        raise ValueError(f"An image array must be [H, W], [H, W, C] or [C, H, W], got shape {shape}.")
+    _check_size(array.shape[1], array.shape[0], "An image array")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return Image.fromarray(_to_bytes(array)).convert("RGB")
+
+
+def _to_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Values of any type as 0..255.
+
+    Raises:
+        ValueError: values that are no brightness: not finite, negative, or beyond the range of their kind.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    low, high = array.min(), array.max()
+    if np.issubdtype(array.dtype, np.floating):
+        # A resampled picture may overshoot a little; what goes far beyond is on another scale.
+        if not (np.isfinite(low) and np.isfinite(high) and low > -1 and high < 2):
+            raise ValueError(f"An image array of floats must hold values from 0 to 1, got {low} to {high}.")
+        # Truncated, not rounded: what the released processor does with floats.
+        return (array * 255).clip(0, 255).astype(np.uint8)
+    if low < 0 or high > 65535:
+        raise ValueError(f"An image array must hold values from 0 to 255, or 0 to 65535, got {low} to {high}.")
+    if array.dtype == np.uint16 or high > 255:
+        return (array >> 8).astype(np.uint8)
+    return array.astype(np.uint8)
