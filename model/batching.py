@@ -117,3 +117,21 @@ def sequences(
     if return_tensors is None:
         return {"input_ids": ids, "attention_mask": masks, "image_bound": bounds}
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks), "image_bound": bounds}
+
+
+def refuse_longer(prompts: Sequence[EncodedPrompt], max_length: int | None) -> None:
+    """Check a limit of tokens per prompt. Nothing is ever cut off: it would lose an image or the end of the turn.
+
+    Raises:
+        ValueError: a prompt is longer than `max_length`.
+    """
+    for sample, prompt in enumerate(prompts):
+        length = len(prompt.input_ids)
+        if max_length is None or length <= max_length:
+            continue
+        inside = next((span for span in prompt.spans if span[0] <= max_length < span[1]), None)
+        where = f", inside the tokens {inside[0]} to {inside[1]} of an image" if inside else ""
+        raise ValueError(
+            f"The prompt of sample {sample} has {length} tokens; max_length {max_length} would cut it{where}. "
+            "Raise max_length, shorten the text or lower max_slice_nums."
+        )

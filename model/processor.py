@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_utils import load_image
 
-from .batching import order_by_package, packages_of, pictures_per_text, sequences
+from .batching import order_by_package, packages_of, pictures_per_text, refuse_longer, sequences
 from .chat_template import CHAT_TEMPLATE, IMAGE_PLACEHOLDER
 from .image_processing import MiniCPMVImageProcessor, to_rgb
 from .messages import copied, images_of, without_images
@@ -29,9 +29,17 @@ from .prompt import (
 from .slicing import SlicePlan
 
 # What callers of processors pass out of habit and what changes nothing here.
-_IGNORED_KEYWORDS = {"add_special_tokens", "return_attention_mask", "audio", "do_sample_frames", "max_length"}
+_IGNORED_KEYWORDS = {"add_special_tokens", "return_attention_mask", "audio", "do_sample_frames"}
 # What `apply_chat_template` hands on to `__call__`; every other keyword is the template's.
-_CALL_KEYWORDS = ("max_slice_nums", "use_image_id", "temporal_ids", "padding", "padding_side", "return_tensors")
+_CALL_KEYWORDS = (
+    "max_slice_nums",
+    "use_image_id",
+    "temporal_ids",
+    "padding",
+    "padding_side",
+    "return_tensors",
+    "max_length",
+)
 
 
 class MiniCPMVProcessor(ProcessorMixin):
@@ -103,6 +111,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         padding: bool | str | None = None,
         padding_side: str = "left",
         return_tensors: str | None = None,
+        max_length: int | None = None,
         truncation: bool | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -119,6 +128,7 @@ class MiniCPMVProcessor(ProcessorMixin):
             padding: pad ids and mask to the longest. Implied by `return_tensors`.
             padding_side: "left", where generation needs it, or "right".
             return_tensors: "pt" for tensors of ids and mask.
+            max_length: most tokens a prompt may have; a longer one is refused, not cut.
 
         Returns:
             Lists over samples: `input_ids`, `attention_mask`, `pixel_values` [sample][slice] of [3, P, P * L],
@@ -127,7 +137,7 @@ class MiniCPMVProcessor(ProcessorMixin):
 
         Raises:
             ValueError: pictures and placeholders differ in number, a picture has no pixels, the frames of a package
-                are cut differently, or truncation is asked for: it could cut a picture's tokens.
+                are cut differently, a prompt is longer than `max_length`, or truncation is asked for.
         """
         if unknown := kwargs.keys() - _IGNORED_KEYWORDS:
             raise TypeError(f"The processor takes no argument {', '.join(sorted(unknown))}.")
@@ -143,6 +153,7 @@ class MiniCPMVProcessor(ProcessorMixin):
             padding=padding,
             padding_side=padding_side,
             return_tensors=return_tensors,
+            max_length=max_length,
         )
 
     def apply_chat_template(  # type: ignore[override]  # returns more than text, as transformers' own does
@@ -222,6 +233,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         padding: bool | str | None = None,
         padding_side: str = "left",
         return_tensors: str | None = None,
+        max_length: int | None = None,
     ) -> BatchFeature:
         """Inputs of samples whose text comes as runs to tokenise one by one."""
         if len(texts) != len(images):
@@ -238,6 +250,7 @@ class MiniCPMVProcessor(ProcessorMixin):
             media["pixel_values"].append(slices)
             media["tgt_sizes"].append(torch.tensor(grids, dtype=torch.long).reshape(-1, 2))
             media["temporal_ids"].append(ticks)
+        refuse_longer(prompts, max_length)
         padded = (padding not in (None, False, "do_not_pad")) or return_tensors is not None
         text = sequences(prompts, self.tokenizer.pad_token_id, padding_side, padded, return_tensors)
         return BatchFeature({**text, **media})

@@ -103,7 +103,9 @@ def _check_teacher_forced(
         model.eval()
     b, t = tensors["full.logits_positions"].long().T
     ledger.close("logits", out.logits[b, t], tensors["full.logits"], FULL)
-    ledger.close("training minus evaluation", (out.logits - still).abs().max(), scenario["train_vs_eval_logits_maxabs"], FULL)
+    ledger.close(
+        "training minus evaluation", (out.logits - still).abs().max(), scenario["train_vs_eval_logits_maxabs"], FULL
+    )
     ledger.close("loss", out.loss.reshape(1), tensors["loss"], FULL)
     ledger.close("loss in the index", out.loss, scenario["loss"], FULL)
     logprobs = out.logits.detach().log_softmax(-1)
@@ -112,7 +114,7 @@ def _check_teacher_forced(
     following = torch.nn.functional.pad(following, (0, 1)) * seen
     ledger.close("log-probabilities", following, tensors["full.next_token_logprob"], FULL)
     entropy = -(logprobs.exp() * logprobs).sum(-1) * seen
-    ledger.close("entropy", entropy, tensors["full.entropy"] * seen, FULL)
+    ledger.close("entropy", entropy, tensors["full.entropy"], FULL)
     _check_gradients(model, ledger, scenario, tensors)
 
 
@@ -124,7 +126,7 @@ def _check_gradients(
         if name.startswith("grad."):
             got = gradients[name.removeprefix("grad.")]
             ledger.relative(f"gradient of {name.removeprefix('grad.')}", got, tensors[name], GRADIENT, GRADIENT_FLOOR)
-    norms = {name: gradient.norm().item() for name, gradient in gradients.items()}
+    norms = {name: gradient.double().norm().item() for name, gradient in gradients.items()}
     recorded = scenario["grad_norm_per_parameter"]
     ledger.same("parameters with a gradient", sorted(norms), sorted(recorded))
     for name, norm in recorded.items():

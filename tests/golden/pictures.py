@@ -64,9 +64,13 @@ def check_slicing(golden: GoldenSet, ledger: Ledger, file: str) -> None:
             ledger.same("sizes", got, [row[k] for k in ("source_wh", "slice_wh", "refine_wh", "n_slices")])
             ledger.same("patch sizes", grids, row["tgt_sizes_hw"])
             count = processor.image_token_count(*size, max_slice_nums=row["max_slice_nums"])
-            ledger.same("tokens", [plan.num_slices * width, count], [row["n_unk_tokens"], row["n_tokens_real_tokenizer"]])
+            ledger.same(
+                "tokens", [plan.num_slices * width, count], [row["n_unk_tokens"], row["n_tokens_real_tokenizer"]]
+            )
             texts = [
-                "".join("<unk>" * piece if isinstance(piece, int) else piece for piece in image_pieces(plan.grid, width, n))
+                "".join(
+                    "<unk>" * piece if isinstance(piece, int) else piece for piece in image_pieces(plan.grid, width, n)
+                )
                 for n in (0, None)
             ]
             recorded = [row[key].replace("{U}", "<unk>" * width) for key in ("placeholder", "placeholder_no_image_id")]

@@ -118,5 +118,3 @@ def _grids(sizes: Tensor) -> list[tuple[int, int]]:
 def _valid(padded: Tensor, lengths: list[int]) -> Tensor:
     """Rows that are no padding, of all slices in a row."""
     return torch.cat([rows[:length] for rows, length in zip(padded, lengths, strict=True)])
-
-
