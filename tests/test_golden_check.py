@@ -66,9 +66,7 @@ def spoil_tensor(root: Path, file: str, name: str) -> None:
     save_file(tensors, replaced(root, file), metadata=metadata)
 
 
-COLUMNS = (
-    "w,h,max_slice_nums,grid_cols,grid_rows(0,0=no slicing),source_w,source_h,refine_w,refine_h(0 when not sliced)"
-)
+COLUMNS = "w,h,max_slice_nums,grid_cols,grid_rows(0,0=none),source_w,source_h,refine_w,refine_h(0=none)"
 
 
 def spoil_json(root: Path, file: str, change: Callable[[Any], None]) -> None:
@@ -220,9 +218,9 @@ def test_any_wrong_tensor_fails(tmp_path: Path) -> None:
     for file in sorted(path.name for path in GOLDEN.glob("*.safetensors")):
         if file == "model.safetensors" or (file.startswith("full_") and file != SCENARIO):
             continue
-        for name in load_file(GOLDEN / file):
+        for name, tensor in load_file(GOLDEN / file).items():
             # Inputs are no expected values: what is computed from them moves along, or too little.
-            if name.endswith((".image", ".x", ".pixel_values")) or name.startswith("image."):
+            if name.endswith((".image", ".x", ".pixel_values")) or name.startswith("image.") or not len(tensor):
                 continue
             root = linked_copy(tmp_path / "copy")
             spoil_tensor(root, file, name)

@@ -103,9 +103,8 @@ def _check_teacher_forced(
         model.eval()
     b, t = tensors["full.logits_positions"].long().T
     ledger.close("logits", out.logits[b, t], tensors["full.logits"], FULL)
-    ledger.close(
-        "training minus evaluation", (out.logits - still).abs().max(), scenario["train_vs_eval_logits_maxabs"], FULL
-    )
+    shift = (out.logits - still).abs().max()
+    ledger.close("training minus evaluation", shift, scenario["train_vs_eval_logits_maxabs"], FULL)
     ledger.close("loss", out.loss.reshape(1), tensors["loss"], FULL)
     ledger.close("loss in the index", out.loss, scenario["loss"], FULL)
     logprobs = out.logits.detach().log_softmax(-1)
@@ -141,7 +140,8 @@ def _check_greedy(golden: GoldenSet, ledger: Ledger, scenario: dict[str, Any], t
     """Greedy answers, and how sure each step was: a tie that rounding decides would prove nothing."""
     tokenizer, inputs = golden.tiny_processor.tokenizer, recorded_batch(tensors, scenario, "prompt")
     expected = tensors["greedy.tokens"].long()
-    out = golden.model.generate(
+    model: Any = golden.model
+    out = model.generate(
         **inputs,
         max_new_tokens=expected.shape[1],
         do_sample=False,

@@ -64,15 +64,9 @@ def check_slicing(golden: GoldenSet, ledger: Ledger, file: str) -> None:
             ledger.same("sizes", got, [row[k] for k in ("source_wh", "slice_wh", "refine_wh", "n_slices")])
             ledger.same("patch sizes", grids, row["tgt_sizes_hw"])
             count = processor.image_token_count(*size, max_slice_nums=row["max_slice_nums"])
-            ledger.same(
-                "tokens", [plan.num_slices * width, count], [row["n_unk_tokens"], row["n_tokens_real_tokenizer"]]
-            )
-            texts = [
-                "".join(
-                    "<unk>" * piece if isinstance(piece, int) else piece for piece in image_pieces(plan.grid, width, n)
-                )
-                for n in (0, None)
-            ]
+            counts = [plan.num_slices * width, count]
+            ledger.same("tokens", counts, [row["n_unk_tokens"], row["n_tokens_real_tokenizer"]])
+            texts = [_placeholder(plan.grid, width, number) for number in (0, None)]
             recorded = [row[key].replace("{U}", "<unk>" * width) for key in ("placeholder", "placeholder_no_image_id")]
             ledger.same("placeholder text", texts, recorded)
             ledger.same("placeholder hash", hashlib.sha256(texts[0].encode()).hexdigest(), row["placeholder_sha256"])
@@ -80,6 +74,11 @@ def check_slicing(golden: GoldenSet, ledger: Ledger, file: str) -> None:
                 # Released code takes such a picture for channel-first; here it is a picture like any other.
                 array = np.zeros((row["h"], row["w"], 3), dtype=np.uint8)
                 ledger.same("sizes of the pixels", slicer(array, row["max_slice_nums"])["tgt_sizes"][0], grids)
+
+
+def _placeholder(grid: tuple[int, int] | None, width: int, number: int | None) -> str:
+    pieces = image_pieces(grid, width, number)
+    return "".join("<unk>" * piece if isinstance(piece, int) else piece for piece in pieces)
 
 
 def check_sweep(golden: GoldenSet, ledger: Ledger, file: str) -> None:

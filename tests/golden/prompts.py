@@ -73,11 +73,10 @@ def _check_call(ledger: Ledger, processor: MiniCPMVProcessor, case: dict[str, An
     # The released mask takes every id 0 for padding, also the real token "!"; ours comes from lengths.
     ledger.same("mask", (mask * ids != 0), tensors[f"{name}.attention_mask"])
     ledger.same("padding", (mask == 0).sum(1), case["pad_lengths"])
-    ledger.same(
-        "real tokens of id 0", ((ids == 0) & (mask == 1)).any(1).int(), case["real_tokens_masked_out_by_upstream"]
-    )
+    hidden = ((ids == 0) & (mask == 1)).sum(1)
+    ledger.same("real tokens of id 0", hidden, case["real_tokens_masked_out_by_upstream"])
     unk = "<unk>" * processor.image_processor.image_feature_size
-    texts = [tokenizer.decode(row[seen.bool()]) for row, seen in zip(ids, mask, strict=True)]
+    texts = [str(tokenizer.decode(row[seen.bool()])) for row, seen in zip(ids, mask, strict=True)]
     ledger.same("text", texts, [text.replace("{U}", unk) for text in case["final_texts"]])
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     ledger.same("text hash", hashes, case["final_text_sha256"])

@@ -28,7 +28,7 @@ def check_vision_tower(golden: GoldenSet, ledger: Ledger, file: str) -> None:
             pixels = tensors[f"{case}.pixel_values"].float()
             expected = tensors[f"{case}.last_hidden_state"]
             if f"{case}.tgt_sizes" not in tensors:
-                patch = model.config.vision_config.patch_size
+                patch = model.vpm.embeddings.patch_size
                 grids = [(pixels.shape[2] // patch, pixels.shape[3] // patch)] * len(pixels)
                 strips = [golden.tiny_processor.image_processor.pack(picture) for picture in pixels]
                 ledger.close("features of a plain picture", torch.stack(model.vpm(strips, grids)), expected, VISION)
