@@ -11,14 +11,22 @@ from transformers import (
 # The one that `transformers` itself exports insists on torchvision, which nothing here needs.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from .configuration_minicpmv import MiniCPMVConfig, MiniCPMVVisionConfig
+from .checkpoint import CheckpointError
+from .configuration_minicpmv import MiniCPMOConfig, MiniCPMVConfig, MiniCPMVVisionConfig
 from .image_processing import MiniCPMVImageProcessor
-from .minicpmv import MiniCPMVForConditionalGeneration, MiniCPMVPreTrainedModel
+from .minicpmv import (
+    MiniCPMOForConditionalGeneration,
+    MiniCPMVForConditionalGeneration,
+    MiniCPMVPreTrainedModel,
+)
 from .processor import MiniCPMVProcessor
 from .slicing import SlicePlan, plan_slices
 from .tiny import tiny_minicpmv
 
 __all__ = [
+    "CheckpointError",
+    "MiniCPMOConfig",
+    "MiniCPMOForConditionalGeneration",
     "MiniCPMVConfig",
     "MiniCPMVForConditionalGeneration",
     "MiniCPMVImageProcessor",
@@ -31,9 +39,13 @@ __all__ = [
 ]
 
 # exist_ok: a reloaded module (notebooks, some test runners) registers again.
-AutoConfig.register(MiniCPMVConfig.model_type, MiniCPMVConfig, exist_ok=True)
-# The released files map AutoModel and AutoModelForCausalLM to the whole model as well.
-for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
-    auto_class.register(MiniCPMVConfig, MiniCPMVForConditionalGeneration, exist_ok=True)
-AutoImageProcessor.register(MiniCPMVConfig, image_processor_classes={"pil": MiniCPMVImageProcessor}, exist_ok=True)
-AutoProcessor.register(MiniCPMVConfig, MiniCPMVProcessor, exist_ok=True)
+for config_class, model_class in (
+    (MiniCPMVConfig, MiniCPMVForConditionalGeneration),
+    (MiniCPMOConfig, MiniCPMOForConditionalGeneration),
+):
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    # The released files map AutoModel and AutoModelForCausalLM to the whole model as well.
+    for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
+        auto_class.register(config_class, model_class, exist_ok=True)
+    AutoImageProcessor.register(config_class, image_processor_classes={"pil": MiniCPMVImageProcessor}, exist_ok=True)
+    AutoProcessor.register(config_class, MiniCPMVProcessor, exist_ok=True)

@@ -80,6 +80,17 @@ class MiniCPMVConfig(Qwen3Config):
     image_token_id: int | None = None
     """Id of the placeholder token; None where the file does not say and the vocabulary is not the released one."""
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Config from the content of a config.json.
+
+        Raises:
+            ValueError: a file without a version (the oldest releases have none, and other towers and prompts), or of
+                a version that is not known here.
+        """
+        _decoder_class(config_dict.get("version"))
+        return super().from_dict(config_dict, **kwargs)
+
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.vision_config, PreTrainedConfig):
             given = {key: value for key, value in (self.vision_config or {}).items() if key != "model_type"}
@@ -115,11 +126,30 @@ class MiniCPMVConfig(Qwen3Config):
         Raises:
             ValueError: a version whose decoder is not known here.
         """
-        decoder = _DECODERS.get(str(float(self.version)))
-        if decoder is None:
-            raise ValueError(f"MiniCPM-V version {self.version} is not supported, known are {', '.join(_DECODERS)}.")
+        decoder = _decoder_class(self.version)
         names = {field.name for field in fields(decoder)}
         # Sizes and names of the multimodal model would be wrong on the decoder alone.
         names -= {"architectures", "transformers_version"}
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return decoder(**values)
+
+
+class MiniCPMOConfig(MiniCPMVConfig):
+    """MiniCPM-o: the same fields, and those of its audio and speech parts, which are kept and not used."""
+
+    model_type: ClassVar[str] = "minicpmo"
+
+
+def _decoder_class(version: float | str | None) -> type[PreTrainedConfig]:
+    """Config class of the decoder of a release.
+
+    Raises:
+        ValueError: no or an unknown version.
+    """
+    try:
+        return _DECODERS[str(float(version))]  # type: ignore[arg-type]  # None is no number either
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"MiniCPM-V version {version} is not supported, known are {', '.join(_DECODERS)}; "
+            "the version is a field of config.json."
+        ) from None

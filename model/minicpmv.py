@@ -8,7 +8,9 @@ Shape suffixes: B samples, T tokens, D features of the decoder, Q queries, K pac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .configuration_minicpmv import MiniCPMVConfig
+from .checkpoint import EARS_AND_VOICE, check_files, refuse_pickles
+from .configuration_minicpmv import MiniCPMOConfig, MiniCPMVConfig
 from .media import MediaBatch, Packages, PixelValues, SliceSizes, Spans, span_positions
 from .resampler import STILL, CrossAttention, Resampler
 from .vision import VisionTower
@@ -36,9 +39,34 @@ class MiniCPMVPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _no_split_modules = ["VisionEncoderLayer", "Resampler", "Qwen3DecoderLayer"]  # noqa: RUF012
-    # Present in the omni sisters of this family, which are loaded without ears and voice.
-    _keys_to_ignore_on_load_unexpected = [r"^apm\.", r"^audio_", r"^tts\."]  # noqa: RUF012
+    # The decoder, a model of its own, adds the name of its layers.
+    _no_split_modules = ["VisionEncoderLayer", "Resampler"]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = list(EARS_AND_VOICE)  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers, but strict: see `checkpoint.py`.
+
+        Raises:
+            CheckpointError: pickled weights, or missing, extra or wrongly shaped tensors.
+            ValueError: a version of the family that is not known here.
+        """
+        if pretrained_model_name_or_path is not None and kwargs.get("state_dict") is None:
+            refuse_pickles(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
+            kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
+    ) -> Any:
+        """Where transformers has found the files and built the model, and has not yet read a weight."""
+        # With expected keys it is an adapter that is loaded; a quantised file has other tensors.
+        if state_dict is None and checkpoint_files and expected_keys is None and load_config.hf_quantizer is None:
+            check_files(model, checkpoint_files, shapes=not load_config.ignore_mismatched_sizes)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -242,6 +270,13 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             if model_kwargs.get(name) is not None:
                 model_kwargs[name] = _repeat_each(model_kwargs[name], expand_size)
         return GenerationMixin._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+
+
+class MiniCPMOForConditionalGeneration(MiniCPMVForConditionalGeneration):
+    """An omni sister (MiniCPM-o 2.6 and 4.5) as a MiniCPM-V: what hears and speaks is left out."""
+
+    config: MiniCPMOConfig
+    config_class = MiniCPMOConfig
 
 
 def _repeat_each(values: Sequence[Any], times: int) -> list[Any]:
