@@ -13,6 +13,8 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 # The family changes its decoder from version to version and says so nowhere but in `version`.
 _DECODERS: dict[str, type[PreTrainedConfig]] = {"2.6": Qwen2Config, "4.0": LlamaConfig, "4.5": Qwen3Config}
 
+_FIRST_QWEN3 = 4.5
+
 _HEAD_WIDTH = 128
 """Width of one resampler head in every released model; the number of heads follows from the hidden size."""
 
@@ -59,6 +61,8 @@ class MiniCPMVConfig(Qwen3Config):
 
     version: float | str = 4.5
     """Release; selects the decoder class."""
+    head_dim: int = 0
+    """Features of one attention head of the decoder; 0 means what the decoder's class makes of a file without."""
     vision_config: dict[str, Any] | PreTrainedConfig | None = None
     """The encoder; a dict is turned into `MiniCPMVVisionConfig`, None means the released 400M encoder."""
     query_num: int = 64
@@ -89,7 +93,8 @@ class MiniCPMVConfig(Qwen3Config):
                 a version that is not known here.
         """
         _decoder_class(config_dict.get("version"))
-        return super().from_dict(config_dict, **kwargs)
+        given = {key: value for key, value in config_dict.items() if key != "head_dim" or value is not None}
+        return super().from_dict(given, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.vision_config, PreTrainedConfig):
@@ -101,6 +106,10 @@ class MiniCPMVConfig(Qwen3Config):
         self.slice_config = sizes | (self.slice_config or {})
         if self.image_token_id is None and self.vocab_size == _RELEASED_VOCAB_SIZE:
             self.image_token_id = _RELEASED_PLACEHOLDER_ID
+        if not self.head_dim:
+            # Qwen3 has a width of its own, earlier decoders share out the hidden size; their files say nothing.
+            own = float(self.version) >= _FIRST_QWEN3
+            self.head_dim = Qwen3Config.head_dim if own else self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
 
     @property

@@ -213,6 +213,7 @@ def test_the_command_passes_on_the_whole_set() -> None:
 
 @needs_golden
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_any_wrong_tensor_fails(tmp_path: Path) -> None:
     """Every tensor of every file but weights and source pictures, one at a time."""
     for file in sorted(path.name for path in GOLDEN.glob("*.safetensors")):
@@ -220,6 +221,8 @@ def test_any_wrong_tensor_fails(tmp_path: Path) -> None:
             continue
         for name, tensor in load_file(GOLDEN / file).items():
             # Inputs are no expected values: what is computed from them moves along, or too little.
+            if file == "processor.safetensors" and not name.startswith("batch_leftpad."):
+                continue  # one call is like another, and each run of all of them takes seconds
             if name.endswith((".image", ".x", ".pixel_values")) or name.startswith("image.") or not len(tensor):
                 continue
             root = linked_copy(tmp_path / "copy")
