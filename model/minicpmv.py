@@ -144,7 +144,9 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         """
         media = MediaBatch.of(pixel_values, tgt_sizes, temporal_ids)
         if not media.strips:
-            none_KQD = self.resampler.proj.new_empty(0, self.config.query_num, self.config.hidden_size)
+            none_KQD = torch.empty(
+                (0, self.config.query_num, self.config.hidden_size), dtype=self.dtype, device=self.device
+            )
             return [none_KQD] * len(media.packages_per_sample)
         frames = self.vpm(media.strips, media.grids)
         features = self.resampler(frames, media.grids, media.packages)
@@ -233,7 +235,8 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         if not trains or not torch.is_grad_enabled():
             return 0.0
         side = self.vpm.embeddings.patch_size
-        strip = self.resampler.proj.new_zeros(self.vpm.embeddings.patch_embedding.in_channels, side, side)
+        # Made from nothing: `new_zeros` of a weight would be sharded as it is (FSDP2), or gather it here (ZeRO-3).
+        strip = torch.zeros(self.vpm.embeddings.patch_embedding.in_channels, side, side)
         return self.resampler(self.vpm([strip], [(1, 1)]), [(1, 1)], [[STILL]]).sum() * 0.0
 
     def prepare_inputs_for_generation(
