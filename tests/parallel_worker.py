@@ -31,7 +31,7 @@ def zero3(checkpoint: Path, rank: int) -> tuple[Any, dict[str, Tensor], dict[str
     """Model, gradients and weights under DeepSpeed's ZeRO-3."""
     import deepspeed
     from deepspeed.utils import safe_get_full_grad
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled for a minute
     deepspeed.init_distributed("gloo", auto_mpi_discovery=False)

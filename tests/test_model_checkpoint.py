@@ -38,7 +38,10 @@ def logits(model: Any) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("resampler.query"), r"model\.safetensors lacks the tensor resampler\.query of shape \[4, 128\]\."),
+        (
+            lambda t: t.pop("resampler.query"),
+            r"model\.safetensors lacks the tensor resampler\.query of shape \[4, 128\]\.",
+        ),
         (
             lambda t: [t.pop(name) for name in list(t) if name.startswith("vpm.encoder.layers.1.mlp.fc")],
             r"lacks the tensor vpm\.encoder\.layers\.1\.mlp\.fc1\.bias of shape \[48\] \(and 3 more\)",
@@ -183,7 +186,7 @@ def test_the_adapter_off_is_the_base_and_merged_is_the_adapter_on(folder: Path) 
 def test_the_adapter_alone_is_saved_and_a_merged_model_keeps_its_names(folder: Path, tmp_path: Path) -> None:
     model = adapted(folder)
     on = logits(model)
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert saved and all("lora_" in name for name in saved)
     assert torch.equal(logits(PeftModel.from_pretrained(load(folder), tmp_path / "adapter")), on)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
@@ -23,9 +23,12 @@ class Tensors(Mapping[str, Tensor]):
     """Tensors of one file, which remembers those nobody asked for: a value that is never looked at proves nothing."""
 
     def __init__(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            self.metadata: dict[str, str] = file.metadata() or {}
-            self._tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, framework="pt") as file:
+                self.metadata: dict[str, str] = file.metadata() or {}
+                self._tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise BadSet(f"{path} is no safetensors file, or cut short: {error}") from None
         self.unused = set(self._tensors)
 
     def __getitem__(self, name: str) -> Tensor:

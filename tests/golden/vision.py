@@ -96,8 +96,8 @@ def _check_table(ledger: Ledger, tensors: Tensors, name: str, width: int, notes:
 def check_buckets(golden: GoldenSet, ledger: Ledger) -> None:
     """Buckets of the vision tower's position table, beside the set."""
     file = golden.buckets_path.name
+    tensors = Tensors(golden.buckets_path)
     with ledger.at(file, "bucket_table"):
-        tensors = Tensors(golden.buckets_path)
         table = tensors["bucket_table"]
         count = golden.model.vpm.embeddings.buckets_per_axis
         computed = torch.full_like(table, -1)
