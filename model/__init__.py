@@ -12,6 +12,7 @@ from transformers import (
 # The one that `transformers` itself exports insists on torchvision, which nothing here needs.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
+from .checkpoint import CheckpointError
 from .configuration_minicpmv import MiniCPMVConfig, MiniCPMVVisionConfig
 from .image_processing import MiniCPMVImageProcessor
 from .minicpmo import MiniCPMOConfig, MiniCPMOForConditionalGeneration, MiniCPMOProcessor
@@ -24,6 +25,7 @@ from .video_sampling import PAPER_VIDEO, FrameChoice, VideoOptions, choose_frame
 
 __all__ = [
     "PAPER_VIDEO",
+    "CheckpointError",
     "FrameChoice",
     "MiniCPMOConfig",
     "MiniCPMOForConditionalGeneration",

@@ -13,6 +13,8 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 # The family changes its decoder from version to version and says so nowhere but in `version`.
 _DECODERS: dict[str, type[PreTrainedConfig]] = {"2.6": Qwen2Config, "4.0": LlamaConfig, "4.5": Qwen3Config}
 
+_FIRST_QWEN3 = 4.5
+
 _HEAD_WIDTH = 128
 """Width of one resampler head in every released model; the number of heads follows from the hidden size."""
 
@@ -59,6 +61,8 @@ class MiniCPMVConfig(Qwen3Config):
 
     version: float | str = 4.5
     """Release; selects the decoder class."""
+    head_dim: int = 0
+    """Features of one attention head of the decoder; 0 means what the decoder's class makes of a file without."""
     vision_config: dict[str, Any] | PreTrainedConfig | None = None
     """The encoder; a dict is turned into `MiniCPMVVisionConfig`, None means the released 400M encoder."""
     query_num: int = 64
@@ -80,6 +84,18 @@ class MiniCPMVConfig(Qwen3Config):
     image_token_id: int | None = None
     """Id of the placeholder token; None where the file does not say and the vocabulary is not the released one."""
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Config from the content of a config.json.
+
+        Raises:
+            ValueError: a file without a version (the oldest releases have none, and other towers and prompts), or of
+                a version that is not known here.
+        """
+        _decoder_class(config_dict.get("version"))
+        given = {key: value for key, value in config_dict.items() if key != "head_dim" or value is not None}
+        return super().from_dict(given, **kwargs)
+
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.vision_config, PreTrainedConfig):
             given = {key: value for key, value in (self.vision_config or {}).items() if key != "model_type"}
@@ -90,6 +106,10 @@ class MiniCPMVConfig(Qwen3Config):
         self.slice_config = sizes | (self.slice_config or {})
         if self.image_token_id is None and self.vocab_size == _RELEASED_VOCAB_SIZE:
             self.image_token_id = _RELEASED_PLACEHOLDER_ID
+        if not self.head_dim:
+            # Qwen3 has a width of its own, earlier decoders share out the hidden size; their files say nothing.
+            own = float(self.version) >= _FIRST_QWEN3
+            self.head_dim = Qwen3Config.head_dim if own else self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
 
     @property
@@ -115,11 +135,24 @@ class MiniCPMVConfig(Qwen3Config):
         Raises:
             ValueError: a version whose decoder is not known here.
         """
-        decoder = _DECODERS.get(str(float(self.version)))
-        if decoder is None:
-            raise ValueError(f"MiniCPM-V version {self.version} is not supported, known are {', '.join(_DECODERS)}.")
+        decoder = _decoder_class(self.version)
         names = {field.name for field in fields(decoder)}
         # Sizes and names of the multimodal model would be wrong on the decoder alone.
         names -= {"architectures", "transformers_version"}
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return decoder(**values)
+
+
+def _decoder_class(version: float | str | None) -> type[PreTrainedConfig]:
+    """Config class of the decoder of a release.
+
+    Raises:
+        ValueError: no or an unknown version.
+    """
+    try:
+        return _DECODERS[str(float(version))]  # type: ignore[arg-type]  # None is no number either
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"MiniCPM-V version {version} is not supported, known are {', '.join(_DECODERS)}; "
+            "the version is a field of config.json."
+        ) from None

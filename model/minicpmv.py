@@ -8,7 +8,9 @@ Shape suffixes: B samples, T tokens, D features of the decoder, Q queries, K pac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .checkpoint import EARS_AND_VOICE, check_files, refuse_pickles
 from .configuration_minicpmv import MiniCPMVConfig
 from .media import MediaBatch, Packages, PixelValues, SliceSizes, Spans, span_positions
 from .resampler import STILL, CrossAttention, Resampler
@@ -36,9 +39,34 @@ class MiniCPMVPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _no_split_modules = ["VisionEncoderLayer", "Resampler", "Qwen3DecoderLayer"]  # noqa: RUF012
-    # Present in the omni sisters of this family, which are loaded without ears and voice.
-    _keys_to_ignore_on_load_unexpected = [r"^apm\.", r"^audio_", r"^tts\."]  # noqa: RUF012
+    # The decoder, a model of its own, adds the name of its layers.
+    _no_split_modules = ["VisionEncoderLayer", "Resampler"]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = list(EARS_AND_VOICE)  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers, but strict: see `checkpoint.py`.
+
+        Raises:
+            CheckpointError: pickled weights, or missing, extra or wrongly shaped tensors.
+            ValueError: a version of the family that is not known here.
+        """
+        if pretrained_model_name_or_path is not None and kwargs.get("state_dict") is None:
+            refuse_pickles(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
+            kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
+    ) -> Any:
+        """Where transformers has found the files and built the model, and has not yet read a weight."""
+        # With expected keys it is an adapter that is loaded; a quantised file has other tensors.
+        if state_dict is None and checkpoint_files and expected_keys is None and load_config.hf_quantizer is None:
+            check_files(model, checkpoint_files, shapes=not load_config.ignore_mismatched_sizes)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -74,12 +102,7 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             config.decoder_config(), attn_implementation=config._attn_implementation
         )
         self.vpm = VisionTower(config.vision_config, config.num_vision_layers)  # type: ignore[arg-type]
-        self.resampler = Resampler(
-            config.query_num,
-            config.hidden_size,
-            config.resampler_heads,
-            config.vision_config.hidden_size,  # type: ignore[union-attr]
-        )
+        self.resampler = Resampler(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -121,7 +144,9 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         """
         media = MediaBatch.of(pixel_values, tgt_sizes, temporal_ids)
         if not media.strips:
-            none_KQD = self.resampler.proj.new_empty(0, self.config.query_num, self.config.hidden_size)
+            none_KQD = torch.empty(
+                (0, self.config.query_num, self.config.hidden_size), dtype=self.dtype, device=self.device
+            )
             return [none_KQD] * len(media.packages_per_sample)
         frames = self.vpm(media.strips, media.grids)
         features = self.resampler(frames, media.grids, media.packages)
@@ -210,7 +235,8 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         if not trains or not torch.is_grad_enabled():
             return 0.0
         side = self.vpm.embeddings.patch_size
-        strip = self.resampler.proj.new_zeros(self.vpm.embeddings.patch_embedding.in_channels, side, side)
+        # Made from nothing: `new_zeros` of a weight would be sharded as it is (FSDP2), or gather it here (ZeRO-3).
+        strip = torch.zeros(self.vpm.embeddings.patch_embedding.in_channels, side, side)
         return self.resampler(self.vpm([strip], [(1, 1)]), [(1, 1)], [[STILL]]).sum() * 0.0
 
     def prepare_inputs_for_generation(

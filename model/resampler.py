@@ -10,16 +10,20 @@ N packages of one length, B packages, Q queries, H heads, L patches of a package
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import linear
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .configuration_minicpmv import MiniCPMVConfig
 from .ragged import RaggedLayout
+from .vision import eager_attention
 
 STILL = -1
 """Temporal id of a picture that is no video frame; adds no time to its keys."""
@@ -32,14 +36,28 @@ _NORM_EPS = 1e-6
 
 
 def sine_frequencies(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Frequency j of `count`, 10000^(-j / count) in radians per step.
+    """Frequency j of `count`, 10000^(-j / count) in radians per step, the same bits on every machine.
 
-    The released code takes numpy's float32 power, so it is taken here. numpy picks its power by processor: with
-    AVX-512 about a fifth of the values end in another last bit than without. At late ticks of a long video that moves
-    an angle by up to 1e-2; pictures and short clips do not notice.
+    At late ticks of a long video the last bit of a frequency moves an angle by up to 1e-2, and the released code takes
+    numpy's float32 power, which rounds differently from processor to processor. Here it is worked out as numpy does
+    where there is AVX-512, on the machines that the released weights were trained and the golden values made on: of
+    2^(k/16 + r) the first factor is exact to float32, and (2^r - 1) / r a polynomial evaluated in float32.
     """
     exponents = np.arange(count, dtype=np.float32) / np.float32(count)
-    return 1 / np.power(np.float32(_WAVELENGTH_BASE), exponents)
+    sixteenths, rest = np.divmod(exponents.astype(np.float64) * math.log2(_WAVELENGTH_BASE) * 16, 1)
+    rest = (rest / 16).astype(np.float32)
+    power = np.exp2(sixteenths % 16 / 16).astype(np.float32)
+    series = _multiply_add(rest, _multiply_add(rest, _EXP2_SERIES[2], _EXP2_SERIES[1]), _EXP2_SERIES[0])
+    return 1 / np.ldexp(_multiply_add(rest * power, series, power), (sixteenths // 16).astype(np.int32))
+
+
+# (2^r - 1) / r = c0 + c1 r + c2 r^2 within float32 for 0 <= r < 1/16.
+_EXP2_SERIES = (np.float32(0.6931478), np.float32(0.24017876), np.float32(0.05672149))
+
+
+def _multiply_add(factor: Any, other: Any, addend: Any) -> Any:
+    """factor * other + addend in float32, rounded once: products of float32 are exact in float64."""
+    return (np.float64(factor) * np.float64(other) + np.float64(addend)).astype(np.float32)
 
 
 def sine_rows(positions: Sequence[int], width: int) -> Tensor:
@@ -89,48 +107,55 @@ class CrossAttention(nn.Module):
     Parameters are named and stacked as in torch's MultiheadAttention, because checkpoints are.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
+    def __init__(self, config: MiniCPMVConfig) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        # Read at every call: `set_attn_implementation` changes the config of a built model.
+        self.config = config
+        hidden_size = config.hidden_size
+        self.num_heads = config.resampler_heads
+        self.scaling = (hidden_size // self.num_heads) ** -0.5
+        self.is_causal = False
         self.in_proj_weight = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * hidden_size))
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, q_QD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """[B, Q, D], packages in the order of the layout's token axis."""
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention
+        )
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q_HQE = linear(q_QD, weights[0], biases[0]).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
         k_TD = linear(k_TD, weights[1], biases[1])
         v_TD = linear(v_TD, weights[2], biases[2])
         mixed: list[Tensor] = []
         for block in layout.blocks:
-            out_NHQE = scaled_dot_product_attention(
+            out_NQHE, _ = attend(
+                self,
                 q_HQE.expand(block.num_sequences, -1, -1, -1),
                 block.view(k_TD, self.num_heads),
                 block.view(v_TD, self.num_heads),
+                attention_mask=None,
+                scaling=self.scaling,
+                dropout=0.0,
+                is_causal=False,
             )
-            mixed.append(out_NHQE.transpose(1, 2).flatten(2))
+            mixed.append(out_NQHE.flatten(2))
         return self.out_proj(torch.cat(mixed))
 
 
 class Resampler(nn.Module):
-    """Turn packages of vision features into tokens of the language model.
+    """Turn packages of vision features into `config.query_num` tokens of the language model each."""
 
-    Args:
-        num_queries: tokens per package.
-        hidden_size: features of the language model.
-        num_heads: attention heads.
-        vision_size: features of the vision tower.
-    """
-
-    def __init__(self, num_queries: int, hidden_size: int, num_heads: int, vision_size: int) -> None:
+    def __init__(self, config: MiniCPMVConfig) -> None:
         super().__init__()
+        hidden_size, vision_size = config.hidden_size, config.vision_config.hidden_size  # type: ignore[union-attr]
         self.hidden_size = hidden_size
-        self.query = nn.Parameter(torch.empty(num_queries, hidden_size))
+        self.query = nn.Parameter(torch.empty(config.query_num, hidden_size))
         # Equal widths need no map, and checkpoints of such models have none.
         same = vision_size == hidden_size
         self.kv_proj: nn.Module = nn.Identity() if same else nn.Linear(vision_size, hidden_size, bias=False)
-        self.attn = CrossAttention(hidden_size, num_heads)
+        self.attn = CrossAttention(config)
         self.ln_q = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
         self.ln_kv = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
         self.ln_post = nn.LayerNorm(hidden_size, eps=_NORM_EPS)

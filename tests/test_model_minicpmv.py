@@ -356,3 +356,7 @@ def test_released_config_and_parameter_names() -> None:
     manifest = json.loads((SHARED / "minicpmv" / "param_manifest.json").read_text())["parameters"]
     shapes = {name: list(parameter.shape) for name, parameter in model.state_dict().items()}
     assert shapes == {name: tensor["shape"] for name, tensor in manifest.items()}
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_695_895_280
+    # Nothing of size beside the parameters: no table of positions or of times (1.2 GB where it is built ahead).
+    assert all(buffer.numel() < 1000 for buffer in model.buffers())
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))

@@ -158,6 +158,21 @@ def test_wrong_numbers_of_pictures_are_refused(processor: MiniCPMVProcessor) -> 
         processor(text="(<image>./</image>)", images=[Image.new("RGB", (0, 4))])
 
 
+def test_a_prompt_above_the_limit_is_refused_and_never_cut(processor: MiniCPMVProcessor) -> None:
+    text = "<|im_start|>user\n(<image>./</image>)\nDescribe it.<|im_end|>\n"
+    length = len(processor(text=text, images=[picture()], max_length=200)["input_ids"][0])
+    assert len(processor(text=text, images=[picture()], max_length=length)["input_ids"][0]) == length
+    start, stop = processor(text=text, images=[picture()])["image_bound"][0][0].tolist()
+    with pytest.raises(
+        ValueError, match=f"max_length {start + 3} would cut it, inside the tokens {start} to {stop} of an"
+    ):
+        processor(text=text, images=[picture()], max_length=start + 3)
+    with pytest.raises(ValueError, match=rf"has {length} tokens; max_length {length - 1} would cut it\. Raise"):
+        processor(text=text, images=[picture()], max_length=length - 1)
+    with pytest.raises(ValueError, match="max_length 3 would cut it"):
+        features(processor, ask("Describe it.", picture()), max_length=3)
+
+
 def test_caller_keeps_its_messages(processor: MiniCPMVProcessor) -> None:
     messages = ask("<image>", picture())
     before = [{**m, "content": list(m["content"])} for m in messages]

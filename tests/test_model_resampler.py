@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import model.resampler as resampler_module
 from model import MiniCPMVForConditionalGeneration, tiny_minicpmv
-from model.resampler import grid_rows, key_positions, sine_rows
+from model.resampler import grid_rows, key_positions, sine_frequencies, sine_rows
 
 plain_tiny = partial(tiny_minicpmv, query_num=8, words=())
 """Eight queries and bytes alone: the numbers in these tests are those of this size."""
@@ -76,16 +74,32 @@ def test_packages_must_hold_the_frames(resampler: torch.nn.Module, packages: lis
         resampler(frames_of(grids), grids, packages)
 
 
-@pytest.fixture
-def golden(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
-    """The golden tensors, with the frequencies of the machine that made them: their last bits differ by processor."""
-    tensors = load_file(GOLDEN / "resampler.safetensors")
-    recorded = tensors["temporal_omega_4096"].numpy()
-    assert np.abs(resampler_module.sine_frequencies(2048) / recorded - 1).max() < 2.0**-22
-    monkeypatch.setattr(resampler_module, "sine_frequencies", lambda count: recorded[:: 2048 // count])
-    resampler_module.axis_rows.cache_clear()
-    yield tensors
-    resampler_module.axis_rows.cache_clear()
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "resampler.safetensors")
+
+
+def test_eager_equals_sdpa() -> None:
+    model, _ = plain_tiny(0)
+    grids, packages = [(4, 3), (2, 2), (2, 2)], [[0, 3], [-1]]
+    sdpa = model.resampler(frames_of(grids), grids, packages)
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model.resampler(frames_of(grids), grids, packages), sdpa, atol=1e-5, rtol=0)
+
+
+def test_frequencies_are_the_powers_to_float32() -> None:
+    """From one radian a step on; the exponent is rounded to float32 first, as in the released code."""
+    for count in (3, 64, 192, 1280):
+        frequencies = sine_frequencies(count)
+        assert frequencies.dtype == np.float32 and frequencies[0] == 1
+        exact = 10000.0 ** (-np.arange(count) / count)
+        assert np.abs(frequencies / exact - 1).max() < 2.0**-21
+
+
+@needs_golden
+def test_released_frequencies_bit_for_bit(golden: dict[str, torch.Tensor]) -> None:
+    """On every machine: numpy's own power differs between processors in a fifth of them."""
+    assert np.array_equal(sine_frequencies(2048), golden["temporal_omega_4096"].numpy())
 
 
 @needs_golden
