@@ -112,7 +112,8 @@ class CrossAttention(nn.Module):
         for block in layout.blocks:
             probes_NRD = probes_RD.expand(block.num_sequences, -1, -1)
             scores_NRL = matmul(probes_NRD, block.sequences(k_TD).transpose(1, 2))
-            weights_NRL = scores_NRL.softmax(-1, dtype=torch.float32).to(v_TD)
+            at_least_float32 = torch.promote_types(scores_NRL.dtype, torch.float32)
+            weights_NRL = scores_NRL.softmax(-1, dtype=at_least_float32).to(v_TD)
             mixed.append(matmul(weights_NRL, block.sequences(v_TD)))
         weight_HDE = weight_v.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
         # One package at a time: batched, torch would copy the weight for each.
