@@ -40,7 +40,7 @@ class EagerVisionTower(nn.Module):
         )
         siglip._attn_implementation = "eager"
         self.embeddings = VisionEmbeddings(config)
-        self.encoder = SiglipEncoder(siglip)
+        self.encoder = SiglipEncoder(siglip)  # type: ignore[arg-type]
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     @classmethod
@@ -91,7 +91,7 @@ class EagerResampler(nn.Module):
         ticks = [tick for package in packages for tick in package]
         # torch's own class of the same weight: the product that `Linear` falls back to.
         projected = [
-            frame if isinstance(self.kv_proj, nn.Identity) else nn.functional.linear(frame, self.kv_proj.weight)
+            frame if isinstance(self.kv_proj, nn.Identity) else nn.functional.linear(frame, self.kv_proj.weight)  # type: ignore[arg-type]
             for frame in frames
         ]
         values = [self.ln_kv(x) for x in projected]

@@ -28,9 +28,7 @@ class Seconds:
         return cls(statistics.median(samples), min(samples), len(samples))
 
 
-def interleaved(
-    candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_up: bool = True
-) -> dict[str, Seconds]:
+def interleaved(candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_up: bool = True) -> dict[str, Seconds]:
     """Time every candidate `runs` times, A B A B, so that a slow spell of the machine falls on all of them.
 
     With `warm_up` a first round is not counted: it fills caches and touches memory for the first time.
@@ -46,7 +44,7 @@ def interleaved(
 
 
 def product(rows: int, inner: int, columns: int) -> tuple[Callable[[], Any], float]:
-    """A float32 matrix product [rows, inner] x [inner, columns] into a ready place, and its floating-point operations."""
+    """A float32 matrix product [rows, inner] x [inner, columns] into ready memory, and its floating-point operations."""
     a, b = torch.randn(rows, inner), torch.randn(inner, columns)
     out = torch.empty(rows, columns)
     return (lambda: torch.mm(a, b, out=out)), 2.0 * rows * inner * columns

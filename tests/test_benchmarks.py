@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmarks import vision
+from benchmarks import video_efficiency, vision
 from benchmarks.activations import saved_bytes
 from benchmarks.eager_vision import EagerResampler, EagerVisionTower
 from benchmarks.pictures import MIXED_GRIDS, random_slices, real_slices
 from benchmarks.timing import interleaved
+from benchmarks.video_models import Sizes, clip, minicpmv, pack_for_qwen, qwen
 from model import MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, tiny_minicpmv
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "fixtures" / "minicpmv" / "dev"
@@ -59,6 +60,51 @@ def test_flops_of_one_layer_by_hand() -> None:
     attention = 2 * tokens * tokens * 96
     expected = 2 * (tokens * (maps + probes) + attention + 3 * queries * hidden**2)
     assert vision.executed_flops([tokens], model.vpm, model.resampler) == expected
+
+
+def test_one_video_measurement_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = "--side 56 --width 256 --layers 1 --vision-layers 1 --new-tokens 3"
+    for name in ("minicpmv", "qwen2_5_vl"):
+        video_efficiency.main([*sizes.split(), "--only", name, "13"])
+        figures = printed(capsys)
+        assert figures["new_tokens"] == 3
+        assert 0 < figures["encoder_s"] < figures["time_to_first_token_s"] < figures["total_s"]
+        # 13 frames are 3 packages of 64 tokens, or 7 pairs of 4 x 4 patches with 4 patches a token.
+        assert figures["visual_tokens"] == {"minicpmv": 3 * 64, "qwen2_5_vl": 7 * 4}[name]
+
+
+@pytest.mark.slow
+def test_both_models_are_measured_in_processes_of_their_own() -> None:
+    sizes = "--side 56 --width 256 --layers 1 --vision-layers 1 --new-tokens 2"
+    report = video_efficiency.compare(6, 1, sizes.split())
+    assert report["ours_over_qwen"]["visual_tokens"] == 64 / 12
+
+
+def test_twelve_frames_are_128_tokens_here_and_1536_in_qwen() -> None:
+    """The example of the paper, section 2."""
+    video, small = clip(12, 448), Sizes(width=256, layers=1, vision_layers=1)
+    assert minicpmv(video, small, 6).visual_tokens == 128
+    assert qwen(video, small).visual_tokens == 1536
+
+
+def test_decoders_have_one_shape() -> None:
+    small = Sizes(width=256, layers=2, vision_layers=1)
+    ours = minicpmv(clip(2, 56), small, 6).model.llm.model.layers[0]
+    theirs = qwen(clip(2, 56), small).model.model.language_model.layers[0]
+    shapes = [{n: tuple(p.shape) for n, p in m.named_parameters() if p.dim() == 2} for m in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+def test_packed_pixels_of_qwen_by_hand() -> None:
+    """Row: time, row of 2x2 blocks, column of blocks, row and column inside; then channel, frame, and the patch."""
+    video = torch.randint(256, (3, 3, 28, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    packed, grid = pack_for_qwen(video)
+    assert grid.tolist() == [[2, 2, 4]]
+    pixels = (torch.cat([video, video[-1:]]).float() / 255 - 0.5) / 0.5
+    order = [(t, i, 2 * block + j) for t in range(2) for block in range(2) for i in range(2) for j in range(2)]
+    for row, (t, i, j) in zip(packed, order, strict=True):
+        patch = pixels[2 * t : 2 * t + 2, :, 14 * i : 14 * i + 14, 14 * j : 14 * j + 14]
+        torch.testing.assert_close(row, patch.transpose(0, 1).flatten())
 
 
 def test_saved_bytes_of_a_known_graph() -> None:
