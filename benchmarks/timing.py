@@ -44,7 +44,7 @@ def interleaved(candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_
 
 
 def product(rows: int, inner: int, columns: int) -> tuple[Callable[[], Any], float]:
-    """A float32 matrix product [rows, inner] x [inner, columns] into ready memory, and its floating-point operations."""
+    """A float32 matrix product [rows, inner] x [inner, columns] into ready memory, and its operations."""
     a, b = torch.randn(rows, inner), torch.randn(inner, columns)
     out = torch.empty(rows, columns)
     return (lambda: torch.mm(a, b, out=out)), 2.0 * rows * inner * columns

@@ -90,21 +90,21 @@ def float32_peak(tower: VisionTower, tokens: int) -> tuple[Callable[[], Any], fl
 
 
 @torch.no_grad()
-def compare(pair: Pair, slices: Slices, runs: int, *, warm_up: bool = True) -> dict[str, Any]:
+def compare(pair: Pair, slices: Slices, runs: int, products: int, *, warm_up: bool = True) -> dict[str, Any]:
     """Times of both sides, largest difference of their outputs, and share of peak of ours."""
     candidates: dict[str, Callable[[], Any]] = dict(pair.runs(slices))
     outputs = [run() for run in pair.runs(slices).values()] if warm_up else []
     peak, peak_flops = float32_peak(pair.ours[0], _SLICE_GRID[0] * _SLICE_GRID[1])
     square, square_flops = product(2048, 2048, 2048)
-    # Peak is taken between the others, so that it sees the same machine; twenty products last about as long.
-    candidates["peak"] = lambda: [peak() for _ in range(20)]
-    candidates["square"] = lambda: [square() for _ in range(10)]
+    # Peak is taken between the others, so that it sees the same machine.
+    candidates["peak"] = lambda: [peak() for _ in range(products)]
+    candidates["square"] = lambda: [square() for _ in range(products)]
     times = interleaved(candidates, runs, warm_up=warm_up)
     flops = executed_flops(slices.lengths, *pair.ours)
     rates = {
         "ours_gflops": flops / times["ours"].least / 1e9,
-        "peak_gflops_of_the_largest_product": 20 * peak_flops / times["peak"].least / 1e9,
-        "peak_gflops_of_2048_cubed": 10 * square_flops / times["square"].least / 1e9,
+        "peak_gflops_of_the_largest_product": products * peak_flops / times["peak"].least / 1e9,
+        "peak_gflops_of_2048_cubed": products * square_flops / times["square"].least / 1e9,
     }
     return {
         "slices": len(slices.grids),
@@ -146,16 +146,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     cases = report["cases"]
     if "equal" in options.cases:
         equal = random_slices([_SLICE_GRID] * options.slices)
-        cases["equal_float32"] = compare(pair, equal, options.runs)
+        cases["equal_float32"] = compare(pair, equal, options.runs, options.peak_products)
         pair.to(torch.bfloat16)
         # Without bfloat16 instructions one eager pass takes a minute or more.
-        cases["equal_bfloat16"] = compare(pair, equal, options.bfloat16_runs, warm_up=False)
+        cases["equal_bfloat16"] = compare(pair, equal, options.bfloat16_runs, options.peak_products, warm_up=False)
         pair.to(torch.float32)
     if "real" in options.cases:
-        cases["real_float32"] = compare(pair, real_slices(MiniCPMVImageProcessor()), options.runs)
+        cases["real_float32"] = compare(
+            pair, real_slices(MiniCPMVImageProcessor()), options.runs, options.peak_products
+        )
     if "mixed" in options.cases:
         mixed = random_slices(list(MIXED_GRIDS))
-        cases["mixed_float32"] = compare(pair, mixed, options.runs)
+        cases["mixed_float32"] = compare(pair, mixed, options.runs, options.peak_products)
         cases["mixed_float32"]["activation_memory"] = activation_memory(pair, mixed)
     report["load_1_minute_after"] = machine()["load_1_minute"]
     return report
@@ -167,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", nargs="+", choices=("equal", "real", "mixed"), default=["equal", "real", "mixed"])
     parser.add_argument("--runs", type=int, default=3, help="counted float32 runs of each side")
     parser.add_argument("--bfloat16-runs", type=int, default=1, help="counted bfloat16 runs of each side")
+    parser.add_argument("--peak-products", type=int, default=10, help="products that one measurement of peak times")
     parser.add_argument("--slices", type=int, default=10, help="slices of 448x448 in the equal case")
     parser.add_argument("--layers", type=int, default=4, help="encoder layers")
     parser.add_argument("--width", type=int, default=1152, help="features of the encoder")
