@@ -29,8 +29,9 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_vision_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = "--width 32 --heads 2 --intermediate 64 --hidden 128 --queries 4 --layers 1 --slices 1"
-    vision.main([*sizes.split(), *"--runs 1 --peak-products 1 --cases equal mixed".split()])
+    sizes = "--width 32 --heads 2 --intermediate 64 --hidden 128 --queries 4 --layers 1"
+    effort = "--slices 1 --runs 1 --peak-products 1 --cases equal mixed"
+    vision.main([*sizes.split(), *effort.split()])
     report = printed(capsys)
     assert set(report["cases"]) == {"equal_float32", "equal_bfloat16", "mixed_float32"}
     mixed = report["cases"]["mixed_float32"]
