@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/grpo_mixed.yaml
 
-.PHONY: install install-dev train test test-slow check lint types docs clean
+.PHONY: install install-dev train test test-slow check lint types bench-vision bench-video docs clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,13 @@ types: install-dev
 	$(BIN)/mypy
 
 check: lint types test
+
+# Minutes each; the figures mean something only on a machine that does nothing else.
+bench-vision: install-dev
+	$(BIN)/python -m benchmarks.vision
+
+bench-video: install-dev
+	$(BIN)/python -m benchmarks.video_efficiency
 
 docs: install
 	$(BIN)/python -m hybrid_rl.insight.reference

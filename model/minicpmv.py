@@ -102,7 +102,12 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             config.decoder_config(), attn_implementation=config._attn_implementation
         )
         self.vpm = VisionTower(config.vision_config, config.num_vision_layers)  # type: ignore[arg-type]
-        self.resampler = Resampler(config)
+        self.resampler = Resampler(
+            config.query_num,
+            config.hidden_size,
+            config.resampler_heads,
+            config.vision_config.hidden_size,  # type: ignore[union-attr]
+        )
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

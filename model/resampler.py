@@ -5,25 +5,23 @@ Learned queries attend once over all patches of the package; keys know where (ro
 values do not.
 
 Shape suffixes: T patches of all packages together, V features of the vision tower, D features of the language model,
-N packages of one length, B packages, Q queries, H heads, L patches of a package, E features per head.
+N packages of one length, B packages, Q queries, H heads, R queries of all heads (H * Q), L patches of a package,
+E features per head.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .configuration_minicpmv import MiniCPMVConfig
-from .ragged import RaggedLayout
-from .vision import eager_attention
+from .linear import Linear, linear, matmul
+from .ragged import RaggedLayout, tokens_per_pass
 
 STILL = -1
 """Temporal id of a picture that is no video frame; adds no time to its keys."""
@@ -104,58 +102,59 @@ def key_positions(
 class CrossAttention(nn.Module):
     """Attention of shared queries over packages of different lengths.
 
-    Parameters are named and stacked as in torch's MultiheadAttention, because checkpoints are.
+    Parameters are named and stacked as in torch's MultiheadAttention, because checkpoints are. But no key or value is
+    ever projected: with the queries shared, q . (W_k x) = (W_k' q) . x and W_v (sum of p x) = sum of p (W_v x), so the
+    key and value maps act on the few queries of each head instead of on all patches. That halves the products for 64
+    queries and heads 128 wide, and stores attention weights (Q * H a patch) instead of keys and values (2 * D a patch).
+    The bias of the keys adds one number to all scores of a query, which the softmax does not see.
     """
 
-    def __init__(self, config: MiniCPMVConfig) -> None:
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        # Read at every call: `set_attn_implementation` changes the config of a built model.
-        self.config = config
-        hidden_size = config.hidden_size
-        self.num_heads = config.resampler_heads
-        self.scaling = (hidden_size // self.num_heads) ** -0.5
-        self.is_causal = False
+        self.num_heads = num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * hidden_size))
-        self.out_proj = nn.Linear(hidden_size, hidden_size)
+        self.out_proj = Linear(hidden_size, hidden_size)
 
     def forward(self, q_QD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """[B, Q, D], packages in the order of the layout's token axis."""
-        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention
-        )
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q_HQE = linear(q_QD, weights[0], biases[0]).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
-        k_TD = linear(k_TD, weights[1], biases[1])
-        v_TD = linear(v_TD, weights[2], biases[2])
+        weight_q, weight_k, weight_v = self.in_proj_weight.chunk(3)
+        bias_q, _, bias_v = self.in_proj_bias.chunk(3)
+        q_HQE = linear(q_QD, weight_q, bias_q).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+        scale = q_HQE.shape[-1] ** -0.5
+        probes_RD = matmul(q_HQE * scale, weight_k.unflatten(0, (self.num_heads, -1))).flatten(0, 1)
         mixed: list[Tensor] = []
         for block in layout.blocks:
-            out_NQHE, _ = attend(
-                self,
-                q_HQE.expand(block.num_sequences, -1, -1, -1),
-                block.view(k_TD, self.num_heads),
-                block.view(v_TD, self.num_heads),
-                attention_mask=None,
-                scaling=self.scaling,
-                dropout=0.0,
-                is_causal=False,
-            )
-            mixed.append(out_NQHE.flatten(2))
-        return self.out_proj(torch.cat(mixed))
+            probes_NRD = probes_RD.expand(block.num_sequences, -1, -1)
+            scores_NRL = matmul(probes_NRD, block.sequences(k_TD).transpose(1, 2))
+            at_least_float32 = torch.promote_types(scores_NRL.dtype, torch.float32)
+            weights_NRL = scores_NRL.softmax(-1, dtype=at_least_float32).to(v_TD)
+            mixed.append(matmul(weights_NRL, block.sequences(v_TD)))
+        weight_HDE = weight_v.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
+        # One package at a time: batched, torch would copy the weight for each.
+        per_package = [m_RD.unflatten(0, (self.num_heads, -1)) for m_NRD in mixed for m_RD in m_NRD]
+        out_BHQE = torch.stack([matmul(m_HQD, weight_HDE) for m_HQD in per_package])
+        return self.out_proj(out_BHQE.transpose(1, 2).flatten(2) + bias_v)
 
 
 class Resampler(nn.Module):
-    """Turn packages of vision features into `config.query_num` tokens of the language model each."""
+    """Turn packages of vision features into tokens of the language model.
 
-    def __init__(self, config: MiniCPMVConfig) -> None:
+    Args:
+        num_queries: tokens per package.
+        hidden_size: features of the language model.
+        num_heads: attention heads.
+        vision_size: features of the vision tower.
+    """
+
+    def __init__(self, num_queries: int, hidden_size: int, num_heads: int, vision_size: int) -> None:
         super().__init__()
-        hidden_size, vision_size = config.hidden_size, config.vision_config.hidden_size  # type: ignore[union-attr]
         self.hidden_size = hidden_size
-        self.query = nn.Parameter(torch.empty(config.query_num, hidden_size))
+        self.query = nn.Parameter(torch.empty(num_queries, hidden_size))
         # Equal widths need no map, and checkpoints of such models have none.
         same = vision_size == hidden_size
-        self.kv_proj: nn.Module = nn.Identity() if same else nn.Linear(vision_size, hidden_size, bias=False)
-        self.attn = CrossAttention(config)
+        self.kv_proj: nn.Module = nn.Identity() if same else Linear(vision_size, hidden_size, bias=False)
+        self.attn = CrossAttention(hidden_size, num_heads)
         self.ln_q = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
         self.ln_kv = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
         self.ln_post = nn.LayerNorm(hidden_size, eps=_NORM_EPS)
@@ -187,14 +186,27 @@ class Resampler(nn.Module):
             )
         members = _members(packages)
         layout = RaggedLayout.of([sum(frames[i].shape[0] for i in frame_ids) for frame_ids in members])
+        # No batch of media needs more at once, and an hour of video would need gigabytes.
+        most = tokens_per_pass(self.hidden_size, self.query.device)
+        parts = [self._resample(run, frames, grids, packages, members) for run in layout.passes(most)]
+        back = torch.tensor(layout.order, device=self.query.device).argsort()
+        return torch.cat(parts)[back]
+
+    def _resample(
+        self,
+        layout: RaggedLayout,
+        frames: Sequence[Tensor],
+        grids: Sequence[tuple[int, int]],
+        packages: Sequence[Sequence[int]],
+        members: Sequence[range],
+    ) -> Tensor:
+        """Tokens of the packages that a layout names, in its order."""
         frame_order = [i for package in layout.order for i in members[package]]
         ticks = [tick for package in layout.order for tick in packages[package]]
         kv_TD = self.ln_kv(self.kv_proj(torch.cat([frames[i] for i in frame_order])))
         positions_TD = key_positions([grids[i] for i in frame_order], ticks, self.hidden_size, kv_TD.device)
         out_BQD = self.attn(self.ln_q(self.query), kv_TD + positions_TD.to(kv_TD), kv_TD, layout)
-        tokens_BQD = self.ln_post(out_BQD) @ self.proj
-        back = torch.tensor(layout.order, device=tokens_BQD.device).argsort()
-        return tokens_BQD[back]
+        return matmul(self.ln_post(out_BQD), self.proj)
 
 
 def _members(packages: Sequence[Sequence[int]]) -> list[range]:

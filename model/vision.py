@@ -1,6 +1,7 @@
 """The vision tower `vpm`: a SigLIP encoder (arXiv 2303.15343) on pictures of any shape, as in NaViT (arXiv 2307.06304).
 
-Slices of different shapes run together without padding: their patches lie on one token axis (see ragged.py).
+Slices of different shapes run together without padding: their patches lie on one token axis (see ragged.py). Many
+slices are encoded in several passes, so that memory without gradients does not grow with the length of a video.
 
 Shape suffixes: T patches of all slices together, D features, N slices of one length, L patches of a slice,
 H heads, E features per head, C colour channels, P pixels of a patch side.
@@ -19,7 +20,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_minicpmv import MiniCPMVVisionConfig
-from .ragged import RaggedLayout
+from .linear import Linear
+from .ragged import RaggedLayout, tokens_per_pass
 
 
 @lru_cache(maxsize=1024)
@@ -81,10 +83,10 @@ class VisionAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
         self.is_causal = False
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """[T, D] to [T, D]."""
@@ -130,8 +132,8 @@ class VisionMLP(nn.Module):
     def __init__(self, config: MiniCPMVVisionConfig) -> None:
         super().__init__()
         self.activation = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] to [T, D]."""
@@ -178,6 +180,7 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: MiniCPMVVisionConfig, num_layers: int) -> None:
         super().__init__()
+        self.widest = max(config.hidden_size, config.intermediate_size)
         self.embeddings = VisionEmbeddings(config)
         self.encoder = VisionEncoder(config, num_layers)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -203,8 +206,11 @@ class VisionTower(nn.Module):
         for strip_CPW, length in zip(strips, lengths, strict=True):
             if strip_CPW.shape[-1] < length * patch_size:
                 raise ValueError(f"A strip {strip_CPW.shape[-1]} pixels wide cannot hold {length} patches.")
-        layout = RaggedLayout.of(lengths)
         device = self.post_layernorm.weight.device
-        strip_CPW = torch.cat([strips[i][..., : lengths[i] * patch_size].to(device) for i in layout.order], dim=-1)
-        x_TD = self.embeddings(strip_CPW, [grids[i] for i in layout.order])
-        return layout.unpack(self.post_layernorm(self.encoder(x_TD, layout)))
+        layout = RaggedLayout.of(lengths)
+        parts: list[Tensor] = []
+        for run in layout.passes(tokens_per_pass(self.widest, device)):
+            strip_CPW = torch.cat([strips[i][..., : lengths[i] * patch_size].to(device) for i in run.order], dim=-1)
+            x_TD = self.embeddings(strip_CPW, [grids[i] for i in run.order])
+            parts += self.post_layernorm(self.encoder(x_TD, run)).split(run.lengths)
+        return layout.restore(parts)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("hybrid_rl", "rewards", "rollouts", "model")
+PACKAGES = ("hybrid_rl", "rewards", "rollouts", "model", "benchmarks")
 MAY_IMPORT = {
     "model": {"model"},
     "hybrid_rl": {"hybrid_rl"},
     "rewards": {"rewards", "hybrid_rl"},
     "rollouts": {"rollouts", "hybrid_rl", "model"},
+    "benchmarks": {"benchmarks", "model"},
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (

@@ -56,12 +56,29 @@ def test_eager_equals_sdpa() -> None:
     torch.testing.assert_close(model.vpm(strips_of(grids), grids), sdpa, atol=1e-5, rtol=0)
 
 
-def test_layout_keeps_equal_lengths_together_and_unpacks_in_input_order() -> None:
+def test_layout_keeps_equal_lengths_together_and_restores_the_order_of_the_input() -> None:
     layout = RaggedLayout.of([3, 1, 3])
     assert layout.order == (1, 0, 2)
     assert [(b.start, b.num_sequences, b.length) for b in layout.blocks] == [(0, 1, 1), (1, 2, 3)]
-    parts = layout.unpack(torch.arange(7).unsqueeze(1))
-    assert [p.flatten().tolist() for p in parts] == [[1, 2, 3], [0], [4, 5, 6]]
+    assert layout.restore(["one", "three, first", "three, second"]) == ["three, first", "one", "three, second"]
+
+
+def test_passes_hold_what_fits_and_name_the_input_sequences() -> None:
+    runs = list(RaggedLayout.of([3, 1, 3, 9]).passes(5))
+    assert [run.order for run in runs] == [(1, 0), (2,), (3,)]
+    assert [[(b.start, b.num_sequences, b.length) for b in run.blocks] for run in runs] == [
+        [(0, 1, 1), (1, 1, 3)],
+        [(0, 1, 3)],
+        [(0, 1, 9)],
+    ]
+
+
+def test_several_passes_give_what_one_gives(tower: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids = [(4, 3), (1, 2), (3, 4), (5, 1)]
+    together = tower(strips_of(grids), grids)
+    monkeypatch.setattr("model.ragged._CPU_PASS_BYTES", 4 * 256 * 6)  # six patches of the widest layer
+    for ours, whole in zip(tower(strips_of(grids), grids), together, strict=True):
+        torch.testing.assert_close(ours, whole, atol=2e-6, rtol=0)
 
 
 def test_too_narrow_strip_is_refused(tower: torch.nn.Module) -> None:
