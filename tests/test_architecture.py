@@ -22,10 +22,11 @@ MAY_IMPORT = {
 LEVELS = (
     {"errors", "quiet", "interrupt", "images"},
     {"records"},
-    {"protocols", "plugins"},
+    {"protocols", "plugins", "parts"},
     {"config"},
     {"algorithm", "data"},
     {"chat_format", "scoring", "run_folder"},
+    {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},

@@ -16,11 +16,12 @@ from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config, OptimizerConfig, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.parts import part_of
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Outcome, Rollout, Score
 from hybrid_rl.updates.forward import Row, micro_batches
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient, grpo_update, mini_batches
-from hybrid_rl.updates.optimizer import PartOptimizer, part_of
+from hybrid_rl.updates.optimizer import PartOptimizer
 from rollouts.torch_engine import TorchEngine
 
 CONFIG = load_config(
