@@ -19,15 +19,14 @@ def load_processor(folder: str, config: Any) -> Any:
         ValueError, OSError, KeyError: as transformers does, for a folder without one.
     """
     from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
 
-    try:
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    except ImportError as error:
-        from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-
-        if type(config) not in PROCESSOR_MAPPING:
-            raise ValueError(str(error)) from error
-        return _compose(folder, PROCESSOR_MAPPING[type(config)])
+    processor_class: Any = PROCESSOR_MAPPING.get(type(config), None)
+    wants_videos = processor_class is not None and "video_processor" in processor_class.get_attributes()
+    if wants_videos and not is_torchvision_available():
+        return _compose(folder, processor_class)
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
 
 def _compose(folder: str, processor_class: Any) -> Any:

@@ -31,6 +31,7 @@ LEVELS = (
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
+    {"exporting"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")
