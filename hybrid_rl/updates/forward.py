@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.chat_format import PromptInputs
 from hybrid_rl.policy import Policy
+
+_LOGITS_AT_ONCE = 2**27
+"""Logits whose distributions are computed at once: half a gigabyte in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +82,38 @@ def response_logprobs(policy: Policy, rows: Sequence[Row]) -> ResponseLogprobs:
     responses = [row.response for row in rows]
     logits_BLV = policy.response_logits(list(prompts.values()), [place[id(row.inputs)] for row in rows], responses)
     device = logits_BLV.device
-    temperatures_B = torch.tensor([row.temperature for row in rows], device=device)
-    logprobs_BLV = policy.logprobs(logits_BLV, temperatures_B[:, None, None])
+    temperatures_B11 = torch.tensor([row.temperature for row in rows], device=device)[:, None, None]
     targets_BL, mask_BL = _targets(responses)
     mask_BL = mask_BL.to(device)
-    logprobs_BL = logprobs_BLV.gather(-1, targets_BL.to(device)[..., None])[..., 0]
-    with torch.no_grad():
-        # Forbidden ids have log-probability -inf and add nothing: 0 * -inf must read as 0.
-        entropy_BL = -(logprobs_BLV.exp() * logprobs_BLV.clamp(min=-1e4)).sum(-1)
+    logprobs_BL, entropy_BL = _figures(policy, logits_BLV, temperatures_B11, targets_BL.to(device))
     return ResponseLogprobs(
         logprobs_BL=torch.where(mask_BL, logprobs_BL, 0.0),
         entropy_BL=torch.where(mask_BL, entropy_BL, 0.0),
         mask_BL=mask_BL,
     )
+
+
+def _figures(policy: Policy, logits_BLV: Tensor, temperatures_B11: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target and entropy of its distribution, both [B, L].
+
+    A distribution takes several float32 copies of its logits. Many are computed a few columns at a time, and once more
+    in the backward pass, so that the copies of one piece are all that is held.
+    """
+
+    def piece(logits_BLV: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs_BLV = policy.logprobs(logits_BLV, temperatures_B11)
+        with torch.no_grad():
+            # Forbidden ids have log-probability -inf and add nothing: 0 * -inf must read as 0.
+            entropy_BL = -(logprobs_BLV.exp() * logprobs_BLV.clamp(min=-1e4)).sum(-1)
+        return logprobs_BLV.gather(-1, targets_BL[..., None])[..., 0], entropy_BL
+
+    B, _, V = logits_BLV.shape
+    if logits_BLV.numel() <= _LOGITS_AT_ONCE:
+        return piece(logits_BLV, targets_BL)
+    columns = max(1, _LOGITS_AT_ONCE // (B * V))
+    pieces = zip(logits_BLV.split(columns, dim=1), targets_BL.split(columns, dim=1), strict=True)
+    found = [checkpoint(piece, logits, targets, use_reentrant=False) for logits, targets in pieces]
+    return torch.cat([logprobs for logprobs, _ in found], dim=1), torch.cat([entropy for _, entropy in found], dim=1)
 
 
 def group_logprobs(policy: Policy, groups: Sequence[Group], max_tokens: int) -> list[list[tuple[float, ...]]]:
