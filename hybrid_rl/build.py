@@ -20,7 +20,7 @@ from hybrid_rl.run_folder import Checkpoint, RunFolder
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
-from hybrid_rl.workers.pool import Actor, Reference, RewardPool, RolloutPool
+from hybrid_rl.workers.pool import Actor, AdapterOff, Reference, RewardPool, RolloutPool, SeparateReference
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.rollout import RolloutWorker
@@ -90,18 +90,11 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         UserError: before any process or folder exists.
     """
     began = time.monotonic()
-    checkpoint = resume.last_checkpoint() if resume is not None else None
-    if resume is None:
-        config = with_run_dir(config)
-    folder = resume or RunFolder(Path(config.run.dir or ""))
-    if checkpoint is not None and folder.summary().get("status") == "completed":
-        raise RunFolderError(f"run {folder.path} is complete; look at {folder.path / 'report.html'}")
-    material = prepare(config, str(checkpoint.path) if checkpoint else None)
-    start = _start(config, folder, checkpoint)
+    config, folder, material, start = _check(config, resume)
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         view = stack.enter_context(make_view(config.run.live))
-        for topic, sentence in describe_plan(config, str(folder.path), start.sentence):
+        for topic, sentence in describe_plan(config, material, str(folder.path), start.sentence):
             view.note(f"{topic:<12} {sentence}")
         view.phase("starting workers")
         cluster = _open_cluster(config, stop)
@@ -133,6 +126,28 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         )
         run.wall_s["start"] = run.wall_s.get("start", 0.0) + time.monotonic() - began
         yield run
+
+
+def plan_run(config: Config, resume: RunFolder | None = None) -> list[tuple[str, str]]:
+    """What `open_run` would do, as (topic, sentence) pairs. Starts nothing, writes nothing and loads no weights.
+
+    Raises:
+        UserError: as `open_run` does before it starts a process.
+    """
+    config, folder, material, start = _check(config, resume)
+    return describe_plan(config, material, str(folder.path), start.sentence)
+
+
+def _check(config: Config, resume: RunFolder | None) -> tuple[Config, RunFolder, Material, _Start]:
+    """Everything that can be known before a process or a folder exists."""
+    checkpoint = resume.last_checkpoint() if resume is not None else None
+    if resume is None:
+        config = with_run_dir(config)
+    folder = resume or RunFolder(Path(config.run.dir or ""))
+    if checkpoint is not None and folder.summary().get("status") == "completed":
+        raise RunFolderError(f"run {folder.path} is complete; look at {folder.path / 'report.html'}")
+    material = prepare(config, str(checkpoint.path) if checkpoint else None)
+    return config, folder, material, _start(config, folder, checkpoint)
 
 
 def with_run_dir(config: Config) -> Config:
@@ -174,21 +189,25 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
         return LocalCluster(stop)
     from hybrid_rl.workers.ray_cluster import RayCluster
 
-    return RayCluster(config.cluster, stop, num_gpu_workers=2 + config.cluster.rollout_workers)
+    models = 1 + config.cluster.rollout_workers + (config.model.lora is None)  # with an adapter, no reference
+    return RayCluster(config.cluster, stop, num_gpu_workers=models)
 
 
 def _start_workers(
     config: Config, cluster: Cluster, material: Material, start: _Start
 ) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
     others = WorkerSetup(config=config, checkpoint=start.others)
-    actor = cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor))
+    actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
-    reference = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
+    reference: Reference = AdapterOff(actor)
+    if config.model.lora is None:
+        setup = WorkerSetup(config=config, checkpoint=start.reference)
+        reference = SeparateReference(cluster, cluster.start(ReferenceWorker, setup))
     rewards = [
         cluster.start(RewardWorker, config, material.wants_thought, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
-    return Actor(actor), RolloutPool(cluster, rollouts), RewardPool(rewards), Reference(cluster, reference)
+    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards), reference
 
 
 def _short(path: Path) -> str:

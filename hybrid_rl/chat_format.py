@@ -74,7 +74,8 @@ class TemplateChatFormat:
             DataError: an image cannot be read, or the prompt does not suit the processor.
         """
         try:
-            output = self._render(self._messages(prompt), mode, tokenize=True, return_dict=True)
+            tensors = {"return_tensors": "pt"} if prompt.images else {}
+            output = self._render(self._messages(prompt), mode, tokenize=True, return_dict=True, **tensors)
         except ValueError as error:
             if isinstance(error, DataError):
                 raise
@@ -82,8 +83,10 @@ class TemplateChatFormat:
         ids = _single(output["input_ids"])
         ids = tuple(int(i) for i in ids) + tuple(self._encode(self._kinds[mode].prefill))
         skip = ("input_ids", "attention_mask", "token_type_ids")
-        # The processor answers for a batch of conversations; this is a batch of one.
-        media = {k: v[0] for k, v in output.items() if k not in skip} if prompt.images else {}
+        # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
+        # runs over all images of the call, as transformers' own processors have it.
+        kept = {k: v for k, v in output.items() if k not in skip} if prompt.images else {}
+        media = {k: v[0] if isinstance(v, list) else v for k, v in kept.items()}
         return PromptInputs(ids, media)
 
     def prompt_ids(self, prompt: Prompt, mode: str) -> tuple[int, ...]:

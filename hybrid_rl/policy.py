@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from hybrid_rl.backbones.choice import choose_backbone
+from hybrid_rl.backbones.layout import Decoding
 from hybrid_rl.chat_format import PromptInputs, TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.lora import Lora, num_parameters, target_layers
 from hybrid_rl.plugins import build
+from hybrid_rl.pretrained import describe_folder, load_folder, model_without_weights
+from hybrid_rl.protocols import Backbone
 from hybrid_rl.quiet import quiet_transformers
 
 
@@ -31,6 +37,8 @@ class Policy:
         device: where the model lives.
         compute_dtype: dtype of the forward pass; weights may be kept in float32 beside it (see `autocast`).
         forbidden_ids: ids that are never sampled, such as image placeholders; they have probability 0 everywhere.
+        backbone: how the model is called.
+        lora: the adapter that is trained; None where all weights are.
     """
 
     model: Any
@@ -39,27 +47,30 @@ class Policy:
     device: torch.device
     compute_dtype: torch.dtype
     forbidden_ids: tuple[int, ...]
+    backbone: Backbone
+    lora: Lora | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Forward in `compute_dtype`, whatever the weights are kept in."""
         enabled = self.compute_dtype is not self.model.dtype
         return torch.autocast(self.device.type, self.compute_dtype, enabled=enabled)
 
-    def embed_prompts(self, inputs: Sequence[PromptInputs]) -> list[Tensor]:
-        """Input embeddings of each prompt, image features in place: a list of [P, D].
+    def prefill(self, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
+        """See `Backbone.prefill`."""
+        with self.autocast():
+            return self.backbone.prefill(self.model, inputs)
 
-        All images of the call are encoded once, together. Models with media offer `embed_multimodal(input_ids_BT,
-        **media)`, media as lists with one entry a sample.
-        """
-        table = self.model.get_input_embeddings()
-        if not any(item.media for item in inputs):
-            return [table(torch.tensor(item.ids, device=self.device)) for item in inputs]
-        longest = max(len(item.ids) for item in inputs)
-        ids_BT = torch.zeros(len(inputs), longest, dtype=torch.long)
-        for row, item in enumerate(inputs):
-            ids_BT[row, : len(item.ids)] = torch.tensor(item.ids)
-        embeds_BTD = self.model.embed_multimodal(ids_BT.to(self.device), **self._collate([i.media for i in inputs]))
-        return [embeds_BTD[row, : len(item.ids)] for row, item in enumerate(inputs)]
+    def decode(self, tokens_B: Tensor, decoding: Decoding) -> Tensor:
+        """See `Backbone.decode`."""
+        with self.autocast():
+            return self.backbone.decode(self.model, tokens_B, decoding)
+
+    def response_logits(
+        self, inputs: Sequence[PromptInputs], prompt_of_row: Sequence[int], responses: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Backbone.response_logits`."""
+        with self.autocast():
+            return self.backbone.response_logits(self.model, inputs, prompt_of_row, responses)
 
     def logprobs(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         """Log-probabilities [..., V] of the distribution that responses are drawn from, in float32.
@@ -81,9 +92,9 @@ class Policy:
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def _collate(self, media: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        keys = dict.fromkeys(key for item in media for key in item)
-        return {key: [_to_device(item.get(key, []), self.device) for item in media] for key in keys}
+    def trained_parameters(self) -> dict[str, Parameter]:
+        """What training may change, rollout workers are sent and checkpoints hold: the adapter, or all weights."""
+        return self.lora.parameters() if self.lora is not None else dict(self.model.named_parameters())
 
 
 def load_policy(
@@ -103,11 +114,19 @@ def load_policy(
     """
     quiet_transformers()
     device, compute_dtype = _device_and_dtype(config)
-    folder = checkpoint or config.path
     _import_modules(config)
-    weights_dtype = torch.float32 if trainable else compute_dtype
-    model, processor = _from_folder(folder) if folder else _build(config, seed, search)
+    # An adapter is trained in float32 whatever its base is kept in.
+    weights_dtype = torch.float32 if trainable and config.lora is None else compute_dtype
+    folder = _weights_folder(config, checkpoint)
+    model, processor = load_folder(folder, weights_dtype) if folder else _build(config, seed, search)
     model = model.to(device=device, dtype=weights_dtype).eval()
+    if trainable and config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    lora = None
+    if config.lora is not None:
+        lora = Lora(model, config.lora, config.parts, seed=seed, base=config.path or "")
+        if checkpoint is not None:
+            lora.load(Path(checkpoint))
     tokenizer = getattr(processor, "tokenizer", processor)
     return Policy(
         model=model,
@@ -118,6 +137,8 @@ def load_policy(
         device=device,
         compute_dtype=compute_dtype,
         forbidden_ids=_forbidden_ids(model, processor),
+        backbone=build(config.backbone, search) if config.backbone else choose_backbone(model),
+        lora=lora,
     )
 
 
@@ -128,11 +149,15 @@ class PolicyOutline:
     Attributes:
         context_length: longest prompt and response together, in tokens.
         full_precision: forward passes are in float32, as far as this process can tell.
+        num_parameters: of the model, without an adapter.
+        num_adapter_parameters: of the adapter, None without one.
     """
 
     format: TemplateChatFormat
     context_length: int
     full_precision: bool
+    num_parameters: int
+    num_adapter_parameters: int | None
 
 
 def outline_policy(
@@ -141,21 +166,34 @@ def outline_policy(
     """Chat format and limits of a policy, without loading the weights of a checkpoint.
 
     Raises:
-        ConfigError: the folder is no checkpoint, or the chat template does not take the modes' arguments.
+        ConfigError: the folder is no checkpoint, the chat template does not take the modes' arguments, or an adapter
+            has no layers.
     """
     quiet_transformers()
-    folder = checkpoint or config.path
     _import_modules(config)
     _, compute_dtype = _device_and_dtype(config)
+    folder = _weights_folder(config, checkpoint)
     if folder is None:
         model, processor = _build(config, seed, search)
-        model_config, generation_config = model.config, model.generation_config
+        generation_config = model.generation_config
     else:
-        model_config, generation_config, processor = _describe_folder(folder)
+        content = describe_folder(folder)
+        model, processor = model_without_weights(content.config), content.processor
+        generation_config = content.generation_config
     stop_ids = _stop_ids(generation_config, getattr(processor, "tokenizer", processor))
-    chat = TemplateChatFormat(processor, modes.kinds, config.thought_tags, stop_ids)
-    context_length = int(model_config.get_text_config().max_position_embeddings)
-    return PolicyOutline(chat, context_length, compute_dtype is torch.float32)
+    lora = config.lora
+    return PolicyOutline(
+        format=TemplateChatFormat(processor, modes.kinds, config.thought_tags, stop_ids),
+        context_length=int(model.config.get_text_config().max_position_embeddings),
+        full_precision=compute_dtype is torch.float32,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_adapter_parameters=num_parameters(target_layers(model, lora, config.parts), lora.rank) if lora else None,
+    )
+
+
+def _weights_folder(config: ModelConfig, checkpoint: str | None) -> str | None:
+    """The folder of the model's own weights; a checkpoint of an adapter holds none."""
+    return config.path if config.lora is not None else checkpoint or config.path
 
 
 def _import_modules(config: ModelConfig) -> None:
@@ -174,41 +212,6 @@ def _build(config: ModelConfig, seed: int, search: Sequence[str]) -> tuple[Any, 
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.args: {config.builder} cannot be built with them: {reason}") from error
-    return model, processor
-
-
-def _describe_folder(folder: str) -> tuple[Any, Any, Any]:
-    """Config, generation config (None without one) and processor of a checkpoint folder."""
-    from transformers import AutoConfig, AutoProcessor, GenerationConfig
-
-    if not (Path(folder) / "config.json").is_file():
-        raise ConfigError(f"{folder} has no config.json, so it is not a checkpoint folder; check model.path")
-    try:
-        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{folder} cannot be loaded as a checkpoint: {reason}") from error
-    has_generation = (Path(folder) / "generation_config.json").is_file()
-    return model_config, GenerationConfig.from_pretrained(folder) if has_generation else None, processor
-
-
-def _from_folder(folder: str) -> tuple[Any, Any]:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    config, _, processor = _describe_folder(folder)
-    has_vision = type(config) in AutoModelForImageTextToText._model_mapping
-    auto = AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
-    try:
-        # use_safetensors: pickled weights can run code when they are loaded.
-        model = auto.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder}: the weights cannot be loaded: {str(error).splitlines()[0]}") from error
-    # Loaded weights lie where the file has them; CPU kernels sum in another order on memory that is not aligned, and a
-    # resumed run would drift from an uninterrupted one.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
     return model, processor
 
 
@@ -243,14 +246,6 @@ def _forbidden_ids(model: Any, processor: Any) -> tuple[int, ...]:
         if value is not None:
             ids.add(value)
     return tuple(sorted(int(i) for i in ids))
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, (list, tuple)):
-        return [_to_device(item, device) for item in value]
-    return value
 
 
 @contextlib.contextmanager

@@ -31,6 +31,8 @@ class Material:
         eval_prompts: the held-out prompts of an evaluation.
         wants_thought: by mode, whether it asks for a thought.
         full_precision: forward passes are in float32.
+        num_parameters: of the model.
+        num_adapter_parameters: of the adapter that is trained instead; None without one.
     """
 
     format: TemplateChatFormat
@@ -38,6 +40,8 @@ class Material:
     eval_prompts: list[Prompt]
     wants_thought: dict[str, bool]
     full_precision: bool
+    num_parameters: int
+    num_adapter_parameters: int | None
 
 
 def prepare(config: Config, checkpoint: str | None = None) -> Material:
@@ -73,6 +77,8 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         eval_prompts=held_out,
         wants_thought=wants_thought,
         full_precision=outline.full_precision,
+        num_parameters=outline.num_parameters,
+        num_adapter_parameters=outline.num_adapter_parameters,
     )
 
 

@@ -6,12 +6,18 @@ Where a config key takes a `target`, it names one of these by `module:name` or `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from hybrid_rl.records import Generation, Prompt, Request, Response
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hybrid_rl.backbones.layout import Decoding
+    from hybrid_rl.chat_format import PromptInputs
 
 Split = Literal["train", "eval"]
 Weights = Mapping[str, npt.NDArray[np.generic]]
@@ -66,6 +72,33 @@ class ChatFormat(Protocol):
 
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         """Ids that end a response."""
+        ...
+
+
+class Backbone(Protocol):
+    """How a transformers model is called for training and sampling; the only place that knows where images go in it.
+
+    Laws (tested for every backbone): the images of a prompt are encoded once a call, however many rows share the
+    prompt; a row does not depend on the rows beside it; `prefill` and `decode` give the logits of `response_logits`.
+    Shapes: U = distinct prompts, B = rows, L = longest response, V = vocabulary.
+    """
+
+    def prefill(self, model: Any, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
+        """Forward each prompt once: the logits that predict the first response token [U, V], and the memory."""
+        ...
+
+    def decode(self, model: Any, tokens_B: Tensor, decoding: Decoding) -> Tensor:
+        """Feed each row its next token [B]: the logits that predict the one behind it [B, V]. `decoding` goes on."""
+        ...
+
+    def response_logits(
+        self,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+    ) -> Tensor:
+        """Logits that predict each token of each response behind its prompt [B, L, V]; anything in the padding."""
         ...
 
 

@@ -111,7 +111,7 @@ class RunFolder:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(str(temporary.absolute()))
-        if not (temporary / "config.json").is_file():
+        if not any(temporary.iterdir()):
             raise RunFolderError(
                 f"the actor does not write where the run folder {self.path} is; put run.dir on storage that all nodes "
                 f"share"

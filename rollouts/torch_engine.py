@@ -1,21 +1,21 @@
 """The `torch` rollout engine: batched sampling on a transformers model with a KV cache.
 
-The prompt of a group is prefilled once, its images encoded once, and its cache handed to all responses of the group.
+The prompt of a group is prefilled once, its images encoded once, and its memory handed to all responses of the group.
 A finished response leaves the batch at once, so short answers do not wait for long ones.
 
-Legend: U = distinct prompts, B = responses in flight, P = longest prompt, V = vocabulary.
+Legend: U = distinct prompts, B = responses in flight, V = vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid_rl.backbones.layout import Decoding
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Finish, Generation, Request
@@ -79,7 +79,7 @@ class TorchEngine:
     def _run(self, active: list[_Response]) -> None:
         """Decode a batch of responses to their ends."""
         policy = self._policy
-        cache, logits_BV, attention_BT = self._prefill(active)
+        decoding, logits_BV = self._prefill(active)
         while True:
             tokens_B = self._sample(active, logits_BV)
             keep = [b for b, r in enumerate(active) if r.finish is None]
@@ -88,52 +88,26 @@ class TorchEngine:
             if len(keep) < len(active):
                 keep_B = torch.tensor(keep, device=policy.device)
                 active = [active[b] for b in keep]
-                cache.batch_select_indices(keep_B)
-                tokens_B, attention_BT = tokens_B[keep_B], attention_BT[keep_B]
-            attention_BT = torch.cat([attention_BT, attention_BT.new_ones(len(active), 1)], dim=1)
-            with policy.autocast():
-                output = policy.model(
-                    input_ids=tokens_B[:, None],
-                    attention_mask=attention_BT,
-                    position_ids=attention_BT.sum(1, keepdim=True) - 1,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-            logits_BV = output.logits[:, -1]
+                decoding.select(keep_B)
+                tokens_B = tokens_B[keep_B]
+            logits_BV = policy.decode(tokens_B, decoding)
 
-    def _prefill(self, active: list[_Response]) -> tuple[Any, Tensor, Tensor]:
-        """Forward each distinct prompt once and hand its cache to all of its responses.
+    def _prefill(self, active: list[_Response]) -> tuple[Decoding, Tensor]:
+        """Forward each distinct prompt once and hand its memory to all of its responses.
 
         Returns:
-            The cache of all rows, the logits that predict their first token [B, V], the attention mask [B, P].
+            The memory of all rows, and the logits that predict their first token [B, V].
         """
         policy = self._policy
         groups = list(dict.fromkeys(r.request.group for r in active))
         first = {r.request.group: r.request for r in reversed(active)}
         inputs = [policy.format.inputs(first[g].prompt, first[g].mode) for g in groups]
         self._check_lengths(active, dict(zip(groups, (len(i.ids) for i in inputs), strict=True)))
-        with policy.autocast():
-            embedded = policy.embed_prompts(inputs)
-            longest = max(len(e) for e in embedded)
-            embeds_UPD = embedded[0].new_zeros(len(groups), longest, embedded[0].shape[-1])
-            attention_UP = torch.zeros(len(groups), longest, dtype=torch.long, device=policy.device)
-            for u, embeds_PD in enumerate(embedded):
-                # Padding on the left: every prompt ends in the same column.
-                embeds_UPD[u, longest - len(embeds_PD) :] = embeds_PD
-                attention_UP[u, longest - len(embeds_PD) :] = 1
-            output = policy.model(
-                inputs_embeds=embeds_UPD,
-                attention_mask=attention_UP,
-                position_ids=(attention_UP.cumsum(-1) - 1).clamp(min=0),
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        logits_UV, decoding = policy.prefill(inputs)
         place = {g: u for u, g in enumerate(groups)}
         rows_B = torch.tensor([place[r.request.group] for r in active], device=policy.device)
-        cache = output.past_key_values
-        cache.batch_select_indices(rows_B)
-        return cache, output.logits[rows_B, -1], attention_UP[rows_B]
+        decoding.select(rows_B)
+        return decoding, logits_UV[rows_B]
 
     def _sample(self, active: list[_Response], logits_BV: Tensor) -> Tensor:
         """Draw the next token of every response and record it."""

@@ -23,14 +23,16 @@ MAY_IMPORT = {
 LEVELS = (
     {"errors", "quiet", "interrupt", "images"},
     {"records"},
-    {"protocols", "plugins"},
+    {"protocols", "plugins", "parts"},
     {"config"},
     {"algorithm", "data"},
     {"chat_format", "scoring", "run_folder"},
+    {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
+    {"exporting"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config, OptimizerConfig, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.parts import part_of
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Outcome, Rollout, Score
 from hybrid_rl.updates.forward import Row, micro_batches
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient, grpo_update, mini_batches
-from hybrid_rl.updates.optimizer import PartOptimizer, part_of
+from hybrid_rl.updates.optimizer import PartOptimizer
 from rollouts.torch_engine import TorchEngine
 
 CONFIG = load_config(
@@ -255,3 +257,25 @@ def test_optimizer_state_survives_a_file(policy: Policy, tmp_path: Path) -> None
     grpo_update(twin, second, groups, None, CONFIG.train, WEIGHTS)
     for (name, ours), theirs in zip(policy.model.named_parameters(), twin.model.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
+
+
+def test_a_large_vocabulary_is_taken_in_pieces_with_the_same_result(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid_rl.updates import forward
+
+    groups = groups_of(rollouts_of(policy, num_prompts=2, num_responses=3))
+    whole = gradients(policy, groups)
+    split: list[int] = []
+    recomputed = forward.checkpoint
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        split.append(1)
+        return recomputed(*args, **kwargs)
+
+    monkeypatch.setattr(forward, "checkpoint", count)
+    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 6000)
+    pieces = gradients(policy, groups)
+    assert len(split) > 2
+    for name, gradient in whole.items():
+        torch.testing.assert_close(pieces[name], gradient, atol=1e-6, rtol=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import evaluate, generate, train
+from hybrid_rl.cli import evaluate, export, generate, train
 from hybrid_rl.errors import Interrupted, UserError
 
 EXIT_USER_ERROR = 2
@@ -24,6 +24,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "train": train.command,
     "eval": evaluate.command,
     "generate": generate.command,
+    "export": export.command,
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)

@@ -1,4 +1,4 @@
-"""`hybrid-rl train CONFIG [a.b=value ...]` and `hybrid-rl train --resume RUN`."""
+"""`hybrid-rl train CONFIG [a.b=value ...] [--plan-only]` and `hybrid-rl train --resume RUN`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ def command(
     config: Annotated[Path | None, typer.Argument(help="YAML config, such as configs/grpo_mixed.yaml.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it: section.key=value.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder of an interrupted run, to go on with.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Check everything, print the plan and stop. Needs no weights.")
+    ] = False,
 ) -> None:
     """Train a policy in all its modes with GRPO."""
     if (config is None) == (resume is None):
@@ -27,6 +30,9 @@ def command(
 
     from hybrid_rl.insight.live import before_after_table
 
+    if plan_only:
+        _print_plan(config, overrides or [], resume)
+        return
     if resume is not None:
         from hybrid_rl.train import resume as go_on
 
@@ -42,3 +48,17 @@ def command(
     if summary["eval"]:
         before_after_table(summary["eval"], console)
     console.print(f"report: {folder / 'report.html'}", markup=False)
+
+
+def _print_plan(config: Path | None, overrides: list[str], resume: Path | None) -> None:
+    from hybrid_rl.build import plan_run
+    from hybrid_rl.config import load_config
+    from hybrid_rl.run_folder import RunFolder
+
+    if resume is not None:
+        folder = RunFolder.existing(resume)
+        plan = plan_run(folder.config(), folder)
+    else:
+        plan = plan_run(load_config(config or "", overrides))
+    for topic, sentence in plan:
+        print(f"{topic:<12} {sentence}")

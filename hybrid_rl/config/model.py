@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hybrid_rl.config.section import Arguments, Section
+
+
+class LoraConfig(Section):
+    """Train low-rank updates beside frozen weights (LoRA, arXiv 2106.09685). The reference is the same weights with the
+    adapter off; the adapter alone is handed to rollout workers and saved."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the update of each layer."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the input of the update while training. Above 0 the trainer's probabilities differ from the sampler's,
+    so that `train.on_policy_tolerance` must be set."""
+    parts: list[str] | None = Field(default=None, min_length=1)
+    """Parts (`model.parts`) whose linear layers get an update. Unset: the decoder without its vocabulary head."""
+    target_modules: list[str] | None = Field(default=None, min_length=1)
+    """Last names of the linear layers, such as `q_proj`. Unset: all linear layers of the parts."""
 
 
 class ModelConfig(Section):
@@ -33,5 +50,22 @@ class ModelConfig(Section):
         }
     )
     """Names for groups of parameters by prefix; the longest matching prefix wins. See `learning_rate_scale`."""
+    lora: LoraConfig | None = None
+    """Train an adapter instead of the weights. Unset: all weights are trained. Needs `path`."""
+    gradient_checkpointing: bool = False
+    """Compute activations a second time in the backward pass instead of keeping them: less memory, a third slower."""
+    backbone: str | None = None
+    """How the model is called: a `module:Class` with the methods of `hybrid_rl.protocols.Backbone`. Unset: chosen by
+    what the model offers."""
     thought_tags: list[str] = Field(default=["<think>", "</think>"], min_length=2, max_length=2)
     """The tags around a thought, as the chat template writes them."""
+
+    @model_validator(mode="after")
+    def _lora_has_a_base(self) -> ModelConfig:
+        if self.lora is not None:
+            if self.path is None:
+                raise ValueError("lora needs trained weights beside it; set model.path to a checkpoint folder")
+            unknown = [part for part in self.lora.parts or [] if part not in self.parts]
+            if unknown:
+                raise ValueError(f"lora.parts: no part '{unknown[0]}'; model.parts has {', '.join(self.parts)}")
+        return self

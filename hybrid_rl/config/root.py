@@ -47,6 +47,12 @@ class Config(Section):
                 f"train.mini_batches is {self.train.mini_batches}, more than the {self.train.prompts_per_step} prompts "
                 f"of a step; lower it"
             )
+        lora = self.model.lora
+        if lora is not None and lora.dropout > 0 and self.train.on_policy_tolerance is None:
+            raise ValueError(
+                "model.lora.dropout makes the trainer's probabilities differ from the sampler's; set "
+                "train.on_policy_tolerance to how much may be, or the dropout to 0"
+            )
         stages = {"train": self.train.optimizer}
         if self.warmup is not None:
             stages["warmup"] = self.warmup.optimizer

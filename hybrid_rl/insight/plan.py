@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hybrid_rl.algorithm.modes import StratifiedModes
 from hybrid_rl.config import Config
 
+if TYPE_CHECKING:
+    from hybrid_rl.preflight import Material
 
-def describe_plan(config: Config, run_dir: str, start: str) -> list[tuple[str, str]]:
+
+def describe_plan(config: Config, material: Material, run_dir: str, start: str) -> list[tuple[str, str]]:
     """The resolved plan as (topic, sentence) pairs.
 
     Args:
@@ -20,6 +25,7 @@ def describe_plan(config: Config, run_dir: str, start: str) -> list[tuple[str, s
     total = sum(weights.values())
     plan = [
         ("policy", start),
+        ("parameters", _size(config, material)),
         (
             "step",
             f"{train.prompts_per_step} prompts x {train.responses_per_prompt} responses = {responses:,} responses, at "
@@ -39,10 +45,11 @@ def describe_plan(config: Config, run_dir: str, start: str) -> list[tuple[str, s
     plan.append(("reward", " + ".join(f"{part.weight:g} {name}" for name, part in config.rewards.items())))
     cluster = config.cluster
     where = "as Ray actors" if cluster.executor == "ray" else "in this process"
+    reference = "1 reference" if config.model.lora is None else "the actor without its adapter as reference"
     plan.append(
         (
             "workers",
-            f"1 actor, {cluster.rollout_workers} rollout, 1 reference, {cluster.reward_workers} reward, {where}",
+            f"1 actor, {cluster.rollout_workers} rollout, {reference}, {cluster.reward_workers} reward, {where}",
         )
     )
     evaluation = config.evaluation
@@ -61,3 +68,13 @@ def describe_plan(config: Config, run_dir: str, start: str) -> list[tuple[str, s
         )
     )
     return plan
+
+
+def _size(config: Config, material: Material) -> str:
+    lora = config.model.lora
+    if lora is None:
+        return f"{material.num_parameters:,}"
+    return (
+        f"{material.num_parameters:,}, frozen, beside them an adapter of rank {lora.rank} with "
+        f"{material.num_adapter_parameters:,} that are trained"
+    )

@@ -1,10 +1,9 @@
 """Log-probabilities of responses under a policy, for training, reference and supervised stages alike.
 
-A batch holds rows [padding | prompt | response | padding]: prompts end, and responses begin, in the same column, so the
-logits of all responses are the last columns of the forward pass and the rest of the vocabulary projection is skipped.
-A prompt that several rows share is embedded once, its images encoded once.
+A batch holds rows [padding | prompt | response | padding] (`hybrid_rl.backbones.layout`). A prompt that several rows
+share has its images encoded once.
 
-Legend: B = rows, P = longest prompt, L = longest response, T = P + L, D = hidden width, V = vocabulary.
+Legend: B = rows, L = longest response, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -14,9 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.chat_format import PromptInputs
 from hybrid_rl.policy import Policy
+
+_LOGITS_AT_ONCE = 2**27
+"""Logits whose distributions are computed at once: half a gigabyte in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +77,15 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
 
 def response_logprobs(policy: Policy, rows: Sequence[Row]) -> ResponseLogprobs:
     """Forward rows once, padded together."""
-    device = policy.device
     prompts = {id(row.inputs): row.inputs for row in rows}
-    with policy.autocast():
-        embedded = policy.embed_prompts(list(prompts.values()))
-        index_BT, attention_BT, targets_BL, mask_BL = _layout(rows, list(prompts), [len(e) for e in embedded])
-        response_ids = torch.tensor([i for row in rows for i in row.response], device=device)
-        response_ND = policy.model.get_input_embeddings()(response_ids)
-        blank_1D = torch.zeros_like(response_ND[:1])
-        embeds_BTD = torch.cat([blank_1D, *embedded, response_ND])[index_BT.to(device)]
-        positions_BT = (attention_BT.cumsum(-1) - 1).clamp(min=0)
-        output = policy.model(
-            inputs_embeds=embeds_BTD,
-            attention_mask=attention_BT.to(device),
-            position_ids=positions_BT.to(device),
-            use_cache=False,
-            logits_to_keep=targets_BL.shape[1] + 1,
-        )
-    temperatures_B = torch.tensor([row.temperature for row in rows], device=device)
-    # The column before the first response token predicts it; the last column predicts nothing of ours.
-    logprobs_BLV = policy.logprobs(output.logits[:, :-1], temperatures_B[:, None, None])
+    place = {key: u for u, key in enumerate(prompts)}
+    responses = [row.response for row in rows]
+    logits_BLV = policy.response_logits(list(prompts.values()), [place[id(row.inputs)] for row in rows], responses)
+    device = logits_BLV.device
+    temperatures_B11 = torch.tensor([row.temperature for row in rows], device=device)[:, None, None]
+    targets_BL, mask_BL = _targets(responses)
     mask_BL = mask_BL.to(device)
-    logprobs_BL = logprobs_BLV.gather(-1, targets_BL.to(device)[..., None])[..., 0]
-    with torch.no_grad():
-        # Forbidden ids have log-probability -inf and add nothing: 0 * -inf must read as 0.
-        entropy_BL = -(logprobs_BLV.exp() * logprobs_BLV.clamp(min=-1e4)).sum(-1)
+    logprobs_BL, entropy_BL = _figures(policy, logits_BLV, temperatures_B11, targets_BL.to(device))
     return ResponseLogprobs(
         logprobs_BL=torch.where(mask_BL, logprobs_BL, 0.0),
         entropy_BL=torch.where(mask_BL, entropy_BL, 0.0),
@@ -105,28 +93,52 @@ def response_logprobs(policy: Policy, rows: Sequence[Row]) -> ResponseLogprobs:
     )
 
 
-def _layout(
-    rows: Sequence[Row], prompt_keys: Sequence[int], prompt_lengths: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each column of each row comes from in [blank | prompts | responses], which columns are real, and targets.
+def _figures(policy: Policy, logits_BLV: Tensor, temperatures_B11: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target and entropy of its distribution, both [B, L].
 
-    Returns:
-        index_BT, attention_BT, targets_BL, mask_BL.
+    A distribution takes several float32 copies of its logits. Many are computed a few columns at a time, and once more
+    in the backward pass, so that the copies of one piece are all that is held.
     """
-    starts, position = {}, 1
-    for key, length in zip(prompt_keys, prompt_lengths, strict=True):
-        starts[key] = position
-        position += length
-    P = max(len(row.inputs.ids) for row in rows)
-    L = max(len(row.response) for row in rows)
-    index_BT = torch.zeros(len(rows), P + L, dtype=torch.long)
-    targets_BL = torch.zeros(len(rows), L, dtype=torch.long)
-    for b, row in enumerate(rows):
-        p, n = len(row.inputs.ids), len(row.response)
-        start = starts[id(row.inputs)]
-        index_BT[b, P - p : P] = torch.arange(start, start + p)
-        index_BT[b, P : P + n] = torch.arange(position, position + n)
-        targets_BL[b, :n] = torch.tensor(row.response)
-        position += n
-    attention_BT = (index_BT > 0).long()
-    return index_BT, attention_BT, targets_BL, attention_BT[:, P:].bool()
+
+    def piece(logits_BLV: Tensor, targets_BL: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs_BLV = policy.logprobs(logits_BLV, temperatures_B11)
+        with torch.no_grad():
+            # Forbidden ids have log-probability -inf and add nothing: 0 * -inf must read as 0.
+            entropy_BL = -(logprobs_BLV.exp() * logprobs_BLV.clamp(min=-1e4)).sum(-1)
+        return logprobs_BLV.gather(-1, targets_BL[..., None])[..., 0], entropy_BL
+
+    B, _, V = logits_BLV.shape
+    if logits_BLV.numel() <= _LOGITS_AT_ONCE:
+        return piece(logits_BLV, targets_BL)
+    columns = max(1, _LOGITS_AT_ONCE // (B * V))
+    pieces = zip(logits_BLV.split(columns, dim=1), targets_BL.split(columns, dim=1), strict=True)
+    found = [checkpoint(piece, logits, targets, use_reentrant=False) for logits, targets in pieces]
+    return torch.cat([logprobs for logprobs, _ in found], dim=1), torch.cat([entropy for _, entropy in found], dim=1)
+
+
+def group_logprobs(policy: Policy, groups: Sequence[Group], max_tokens: int) -> list[list[tuple[float, ...]]]:
+    """Log-probability of each token of each sample of each group, in nats, without a gradient."""
+    rows = []
+    for group in groups:
+        request = group.samples[0].rollout.request
+        inputs = policy.format.inputs(request.prompt, request.mode)
+        rows += [Row(inputs, s.rollout.generation.ids, request.temperature) for s in group.samples]
+    found: list[tuple[float, ...]] = [()] * len(rows)
+    with torch.inference_mode():
+        for batch in micro_batches(rows, max_tokens):
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch]).logprobs_BL.tolist()
+            for index, values in zip(batch, logprobs_BL, strict=True):
+                found[index] = tuple(values[: len(rows[index].response)])
+    iterator = iter(found)
+    return [[next(iterator) for _ in group.samples] for group in groups]
+
+
+def _targets(responses: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Responses padded with 0 [B, L], and True on their tokens [B, L]."""
+    L = max(len(response) for response in responses)
+    targets_BL = torch.zeros(len(responses), L, dtype=torch.long)
+    mask_BL = torch.zeros(len(responses), L, dtype=torch.bool)
+    for b, response in enumerate(responses):
+        targets_BL[b, : len(response)] = torch.tensor(response)
+        mask_BL[b, : len(response)] = True
+    return targets_BL, mask_BL

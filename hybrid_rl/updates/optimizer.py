@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hybrid_rl.config.training import OptimizerConfig
 from hybrid_rl.errors import ConfigError, RunFolderError
+from hybrid_rl.parts import part_of
 
 
 class PartOptimizer:
@@ -23,15 +24,23 @@ class PartOptimizer:
         model: the module whose parameters are optimised.
         config: learning rate, scale by part and the rest.
         parts: part name -> parameter name prefixes; the longest prefix wins.
+        names: the parameters that may be trained at all; None for every one.
     """
 
-    def __init__(self, model: torch.nn.Module, config: OptimizerConfig, parts: Mapping[str, Sequence[str]]) -> None:
-        check_parts(model, config, parts)
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: OptimizerConfig,
+        parts: Mapping[str, Sequence[str]],
+        names: Collection[str] | None = None,
+    ) -> None:
+        check_parts(model, config, parts, names)
         self._config = config
         self._names: dict[int, str] = {}
         groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             scale = config.learning_rate_scale.get(part_of(name, parts) or "", 1.0)
+            scale = scale if names is None or name in names else 0.0
             parameter.requires_grad_(scale != 0)
             if scale != 0:
                 self._names[id(parameter)] = name
@@ -101,9 +110,14 @@ class PartOptimizer:
                     }
 
 
-def check_parts(model: torch.nn.Module, config: OptimizerConfig, parts: Mapping[str, Sequence[str]]) -> None:
+def check_parts(
+    model: torch.nn.Module,
+    config: OptimizerConfig,
+    parts: Mapping[str, Sequence[str]],
+    names: Collection[str] | None = None,
+) -> None:
     """Raise a ConfigError if a scale names parameters that the model does not have, or freezes all of them."""
-    found = [part_of(name, parts) for name, _ in model.named_parameters()]
+    found = [part_of(name, parts) for name, _ in model.named_parameters() if names is None or name in names]
     for part in config.learning_rate_scale:
         if part not in found:
             raise ConfigError(
@@ -111,9 +125,3 @@ def check_parts(model: torch.nn.Module, config: OptimizerConfig, parts: Mapping[
             )
     if all(config.learning_rate_scale.get(part or "", 1.0) == 0 for part in found):
         raise ConfigError("learning_rate_scale freezes every part; leave at least one part above 0")
-
-
-def part_of(name: str, parts: Mapping[str, Sequence[str]]) -> str | None:
-    """The part that a parameter belongs to: that of the longest matching prefix, or None."""
-    found = [(len(prefix), part) for part, prefixes in parts.items() for prefix in prefixes if name.startswith(prefix)]
-    return max(found)[1] if found else None

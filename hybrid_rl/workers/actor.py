@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.policy import training_mode
 from hybrid_rl.stages.supervised import SupervisedStage
+from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
 from hybrid_rl.updates.optimizer import PartOptimizer, check_parts
 from hybrid_rl.workers.setup import WorkerSetup
@@ -26,7 +30,7 @@ class ActorWorker:
         self._policy = setup.load(trainable=True)
         config = setup.config
         for optimizer in (config.train.optimizer, *([config.warmup.optimizer] if config.warmup else [])):
-            check_parts(self._policy.model, optimizer, config.model.parts)
+            check_parts(self._policy.model, optimizer, config.model.parts, self._policy.trained_parameters())
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
@@ -60,24 +64,43 @@ class ActorWorker:
     ) -> tuple[int, UpdateFigures]:
         """Train on the groups of a step and return the new version with what was measured."""
         weights = {name: kind.loss_weight for name, kind in self._config.modes.kinds.items()}
-        with training_mode(self._policy):
+        with training_mode(self._policy), self._own_randomness():
             figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, self._config.train, weights)
         self._version += 1
         return self._version, figures
 
+    def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
+        """As `ReferenceWorker.logprobs`, by the weights under the adapter. Only with `model.lora`."""
+        assert self._policy.lora is not None
+        with self._policy.lora.off():
+            return group_logprobs(self._policy, groups, self._config.train.max_tokens_per_micro_batch)
+
     def weights(self) -> VersionedWeights:
-        return VersionedWeights(self._version, export_weights(self._policy.model, self._policy.compute_dtype))
+        """All weights in the dtype they are computed in, or the adapter, which is computed in float32."""
+        dtype = self._policy.compute_dtype if self._policy.lora is None else torch.float32
+        return VersionedWeights(self._version, export_weights(self._policy.trained_parameters(), dtype))
 
     def save(self, folder: str) -> None:
-        """Write everything needed to go on: a folder that also loads as a model."""
+        """Write everything needed to go on: a folder that also loads as a model, or as an adapter of its base."""
         path = Path(folder)
-        self._policy.model.save_pretrained(path)
+        if self._policy.lora is not None:
+            self._policy.lora.save(path)
+        else:
+            self._policy.model.save_pretrained(path)
         self._policy.processor.save_pretrained(path)
         optimizer = self._stage.optimizer if self._stage is not None else self._optimizer
         if optimizer is not None:
             optimizer.save(path / _OPTIMIZER)
         state = {"version": self._version, "warmup_steps": self._stage.done if self._stage is not None else None}
         (path / _STATE).write_text(json.dumps(state))
+
+    @contextlib.contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """What an update draws (dropout) depends on the seed and its number alone: a resumed run draws the same."""
+        devices = [self._policy.device] if self._policy.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self._config.run.seed * 1_000_003 + self._version)
+            yield
 
     def _load(self, path: Path) -> None:
         state = json.loads((path / _STATE).read_text())
@@ -97,5 +120,7 @@ class ActorWorker:
     def _grpo_optimizer(self) -> PartOptimizer:
         if self._optimizer is None:
             model = self._config.model
-            self._optimizer = PartOptimizer(self._policy.model, self._config.train.optimizer, model.parts)
+            self._optimizer = PartOptimizer(
+                self._policy.model, self._config.train.optimizer, model.parts, self._policy.trained_parameters()
+            )
         return self._optimizer

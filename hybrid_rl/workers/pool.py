@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.records import Request, Rollout, Score
@@ -77,6 +77,10 @@ class Actor:
         version, figures = self._call("update", groups, reference)
         return version, figures
 
+    def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
+        found: list[list[tuple[float, ...]]] = self._handle.call("reference_logprobs", groups).result()
+        return found
+
     def weights(self) -> Any:
         return self._call("weights")
 
@@ -84,15 +88,30 @@ class Actor:
         self._call("save", folder)
 
 
-class Reference:
-    """The reference worker."""
+class Reference(Protocol):
+    """Serves log-probabilities of the policy as it was before the first GRPO step."""
+
+    def ready(self) -> None:
+        """Wait until it is up."""
+        ...
+
+    def load_weights(self, weights: Any) -> None:
+        """Take the weights that the first step begins with."""
+        ...
+
+    def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
+        """Log-probability of each token of each sample of each group, in nats."""
+        ...
+
+
+class SeparateReference:
+    """The reference as a worker of its own."""
 
     def __init__(self, cluster: Cluster, handle: Handle) -> None:
         self._cluster = cluster
         self._handle = handle
 
     def ready(self) -> None:
-        """Wait until it is up."""
         self._handle.call("ready").result()
 
     def load_weights(self, weights: Any) -> None:
@@ -101,6 +120,22 @@ class Reference:
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
         return found
+
+
+class AdapterOff:
+    """The reference of a policy with an adapter: the actor with the adapter off. It is always there and never old."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+
+    def ready(self) -> None:
+        return None
+
+    def load_weights(self, weights: Any) -> None:
+        return None
+
+    def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
+        return self._actor.reference_logprobs(groups)
 
 
 def spread_over(handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]]) -> list[Any]:

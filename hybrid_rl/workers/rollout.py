@@ -22,7 +22,7 @@ class RolloutWorker:
         """Answers once the worker is up; what its constructor raised comes back from here."""
 
     def load_weights(self, weights: VersionedWeights) -> None:
-        import_weights(self._policy.model, weights.arrays)
+        import_weights(self._policy.trained_parameters(), weights.arrays)
         self._version = weights.version
 
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:

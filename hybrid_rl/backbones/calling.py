@@ -1,0 +1,54 @@
+"""What the backbones share: calling a model for its last logits, and one token further."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybrid_rl.backbones.layout import Decoding
+
+
+def call(model: Any, logits_to_keep: int, **arguments: Any) -> Any:
+    """Forward pass with the logits of the last `logits_to_keep` columns only."""
+    if takes(model.forward, "logits_to_keep"):
+        return model(logits_to_keep=logits_to_keep, **arguments)
+    output = model(**arguments)
+    output.logits = output.logits[:, -logits_to_keep:]
+    return output
+
+
+def decode(model: Any, tokens_B: Tensor, decoding: Decoding, axes: int | None = None) -> Tensor:
+    """Feed one token a row and return the logits that predict the next one [B, V].
+
+    Args:
+        axes: rows of the position ids of a model that has several (M-RoPE), in which text is the same.
+    """
+    positions = decoding.add_column()
+    output = call(
+        model,
+        1,
+        input_ids=tokens_B[:, None],
+        attention_mask=decoding.attention_BT,
+        position_ids=positions if axes is None else positions.expand(axes, -1, -1),
+        past_key_values=decoding.cache,
+        use_cache=True,
+    )
+    logits_BV: Tensor = output.logits[:, -1]
+    return logits_BV
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether a function has a parameter of that name."""
+    return name in inspect.signature(function).parameters
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """A value with all tensors in it on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, (list, tuple)):
+        return [on_device(item, device) for item in value]
+    return value

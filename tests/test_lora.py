@@ -1,0 +1,252 @@
+"""LoRA as a training mode: the adapter alone learns, travels and is saved, and the reference is the base itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import DEFAULT_CONFIG, SMALL
+from safetensors.torch import load_file
+from test_run import assert_same_run, interrupt_after, metrics, summary
+
+import hybrid_rl
+from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.config import Config, load_config
+from hybrid_rl.data.digits import DigitStrips
+from hybrid_rl.errors import ConfigError, Interrupted, RunFolderError
+from hybrid_rl.preflight import prepare
+from hybrid_rl.quiet import quiet_transformers
+from hybrid_rl.records import Outcome, Score
+from hybrid_rl.saved import answer, evaluate_saved, open_saved
+from hybrid_rl.train import resume
+from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.reference import ReferenceWorker
+from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.setup import WorkerSetup
+
+LORA = ["model.lora={rank: 4, alpha: 8}", "train.optimizer.learning_rate=0.01"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of the tiny policy."""
+    quiet_transformers()
+    from model import tiny_minicpmv
+
+    folder = tmp_path_factory.mktemp("base")
+    model, processor = tiny_minicpmv(7, **load_config(DEFAULT_CONFIG, SMALL).model.args)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def lora_config(small_config: Callable[..., Config], base: Path) -> Callable[..., Config]:
+    return lambda *overrides: small_config(f"model.path={base}", *LORA, *overrides)
+
+
+def setup_of(config: Config, checkpoint: Path | None = None) -> WorkerSetup:
+    return WorkerSetup(config=config, checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def groups_of(config: Config, worker: RolloutWorker) -> list[Group]:
+    """Groups of one prompt a mode, rewarded so that there is something to learn."""
+    source = DigitStrips(name="d", split="train", seed=0, task="read")
+    requests = make_requests(
+        [source[0], source[1]], list(config.modes.kinds), config.modes, step=1, num_responses=3, seed=0
+    )
+    rollouts = worker.generate(requests)
+    scores = [Score(value=float(i % 3), parts={}, outcome=Outcome.OK) for i in range(len(rollouts))]
+    return make_groups(rollouts, scores, eps=1e-4, min_std=1e-6)
+
+
+def test_gradients_and_updates_touch_the_adapter_only(lora_config: Callable[..., Config]) -> None:
+    config = lora_config()
+    actor, worker = ActorWorker(setup_of(config)), RolloutWorker(setup_of(config))
+    model = actor._policy.model
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    actor.update(groups_of(config, worker), None)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    # A new adapter has B = 0, so that the first gradient reaches B alone; the second reaches both.
+    assert changed and all(".lora_B." in name for name in changed)
+    actor.update(groups_of(config, worker), None)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {name for name in before if ".lora_" in name}
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == changed
+
+
+def test_a_new_adapter_changes_nothing(lora_config: Callable[..., Config], small_config: Any, base: Path) -> None:
+    config = lora_config()
+    plain = RolloutWorker(setup_of(small_config(f"model.path={base}")))
+    groups = groups_of(config, RolloutWorker(setup_of(config)))
+    assert [s.rollout for g in groups for s in g.samples] == [
+        s.rollout for g in groups_of(config, plain) for s in g.samples
+    ]
+
+
+def test_what_travels_is_the_adapter(lora_config: Callable[..., Config]) -> None:
+    config = lora_config()
+    actor, worker = ActorWorker(setup_of(config)), RolloutWorker(setup_of(config))
+    actor.update(groups_of(config, worker), None)
+    sent = actor.weights()
+    # Rank 4 beside each linear layer of the decoder: A is [4, in], B is [out, 4], in float32.
+    layers = {k: p for k, p in actor._policy.model.named_parameters() if k.endswith(".base_layer.weight")}
+    assert len(layers) == 7  # q, k, v, o, gate, up, down of the one layer
+    expected = sum(4 * sum(p.shape) * 4 for p in layers.values())
+    assert sum(np.asarray(array).nbytes for array in sent.arrays.values()) == expected
+    assert sent.version == 1
+    worker.load_weights(sent)
+    for name, parameter in worker._policy.trained_parameters().items():
+        assert torch.equal(parameter, actor._policy.trained_parameters()[name])
+
+
+def test_the_reference_is_the_base(lora_config: Callable[..., Config], small_config: Any, base: Path) -> None:
+    """Also after the adapter has moved, and asking it does not disturb training."""
+    config = lora_config()
+    actor, worker = ActorWorker(setup_of(config)), RolloutWorker(setup_of(config))
+    groups = groups_of(config, worker)
+    for _ in range(2):
+        actor.update(groups, None)
+    worker.load_weights(actor.weights())
+    groups = groups_of(config, worker)
+    expected = ReferenceWorker(setup_of(small_config(f"model.path={base}"))).logprobs(groups)
+    assert actor.reference_logprobs(groups) == expected
+    trained = [s.rollout.generation.logprobs for g in groups for s in g.samples]
+    assert trained != [row for group in expected for row in group]
+    assert actor.reference_logprobs(groups) == expected
+    assert all(p.requires_grad for p in actor._policy.trained_parameters().values())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """A run of three steps with a checkpoint after each of the last two."""
+    folder = tmp_path_factory.mktemp("lora") / "run"
+    hybrid_rl.run(load_config(DEFAULT_CONFIG, [*SMALL, *LORA, f"model.path={base}", f"run.dir={folder}"]))
+    return folder
+
+
+def test_a_run_trains_on_policy_and_moves_away_from_the_reference(finished: Path) -> None:
+    rows = metrics(finished)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[0]["ratio_deviation"] < 1e-4
+    assert rows[0]["kl/short"] == pytest.approx(0, abs=1e-6) and rows[2]["kl/short"] > 1e-6
+
+
+def test_a_checkpoint_holds_the_adapter_and_names_the_base(finished: Path, base: Path) -> None:
+    checkpoint = finished / "checkpoints" / "step_000003"
+    assert not (checkpoint / "model.safetensors").exists()
+    stored = load_file(checkpoint / "adapter_model.safetensors")
+    assert all(".lora_" in name for name in stored)
+    described = json.loads((checkpoint / "adapter_config.json").read_text())
+    assert (described["r"], described["lora_alpha"]) == (4, 8)
+    assert described["base_model_name_or_path"] == str(base)
+
+
+def test_peft_itself_loads_the_checkpoint(finished: Path, base: Path, lora_config: Callable[..., Config]) -> None:
+    from peft import PeftModel
+
+    from model import MiniCPMVForConditionalGeneration
+
+    checkpoint = finished / "checkpoints" / "step_000003"
+    theirs = PeftModel.from_pretrained(MiniCPMVForConditionalGeneration.from_pretrained(base), checkpoint).eval()
+    ours = RolloutWorker(setup_of(lora_config(), checkpoint))._policy.model
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-6, rtol=0)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    finished: Path, lora_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(monkeypatch, ActorWorker, "update", 2)
+    config = lora_config()
+    with pytest.raises(Interrupted):
+        hybrid_rl.run(config)
+    folder = Path(config.run.dir or "")
+    assert summary(folder)["steps"] < 3
+    resume(folder)
+    assert_same_run(finished, folder, 3, weights=False)
+    for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+        name = f"checkpoints/step_000003/{file}"
+        assert (finished / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_dropout_is_drawn_anew_from_the_seed_by_a_resumed_actor(
+    lora_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = lora_config("model.lora={rank: 4, dropout: 0.3}", "train.on_policy_tolerance=10.0")
+    groups = groups_of(config, RolloutWorker(setup_of(config)))
+    actor = ActorWorker(setup_of(config))
+    actor.update(groups, None)
+    (tmp_path / "c").mkdir()
+    actor.save(str(tmp_path / "c"))
+    torch.rand(3)  # whatever else a process draws
+    resumed = ActorWorker(setup_of(config, tmp_path / "c"))
+    first, second = actor.update(groups, None)[1], resumed.update(groups, None)[1]
+    assert first.loss == second.loss and first.grad_norms == second.grad_norms
+
+
+def test_a_saved_run_can_be_evaluated_and_asked(finished: Path) -> None:
+    saved = open_saved(finished)
+    assert set(evaluate_saved(saved, 4)) == set(saved.config.modes.kinds)
+    assert answer(saved, "Read the digits.", [], None, seed=0).text is not None
+
+
+def test_ray_workers_train_the_same_adapter(finished: Path, lora_config: Callable[..., Config]) -> None:
+    config = lora_config("cluster.executor=ray")
+    hybrid_rl.run(config)
+    folder = Path(config.run.dir or "")
+    assert metrics(finished) == metrics(folder)
+    name = "checkpoints/step_000003/adapter_model.safetensors"
+    assert (finished / name).read_bytes() == (folder / name).read_bytes()
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.path=null"], "set model.path"),
+        (["model.lora={rank: 0}"], "greater than or equal to 1"),
+        (["model.lora={parts: [eyes]}"], "no part 'eyes'"),
+        (["model.lora={dropout: 0.1}"], "on_policy_tolerance"),
+        (["model.lora={ranks: 4}"], "did you mean 'rank'"),
+    ],
+)
+def test_bad_settings_are_refused(lora_config: Callable[..., Config], overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        lora_config(*overrides)
+
+
+def test_layers_that_do_not_exist_are_refused_before_anything_is_loaded(lora_config: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match=r"no linear layer 'c_attn'; there are .*q_proj"):
+        prepare(lora_config("model.lora={target_modules: [c_attn]}"))
+
+
+def test_parts_choose_the_layers(lora_config: Callable[..., Config]) -> None:
+    config = lora_config("model.lora={parts: [vision_tower, resampler], target_modules: [fc1, out_proj]}")
+    names = ActorWorker(setup_of(config))._policy.trained_parameters()
+    assert {name.split(".")[0] for name in names} == {"vpm", "resampler"}
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in names} == {"fc1", "out_proj"}
+
+
+def test_an_adapter_of_another_rank_is_refused(finished: Path, lora_config: Callable[..., Config]) -> None:
+    with pytest.raises(RunFolderError, match=r"does not fit model\.lora"):
+        RolloutWorker(setup_of(lora_config("model.lora={rank: 2}"), finished / "checkpoints" / "step_000003"))
+
+
+def test_gradient_checkpointing_changes_memory_and_not_the_gradient(lora_config: Callable[..., Config]) -> None:
+    config = lora_config()
+    groups = groups_of(config, RolloutWorker(setup_of(config)))
+    plain = ActorWorker(setup_of(config))
+    saving = ActorWorker(setup_of(lora_config("model.gradient_checkpointing=true")))
+    assert saving._policy.model.is_gradient_checkpointing
+    first, second = plain.update(groups, None)[1], saving.update(groups, None)[1]
+    assert first.grad_norms == pytest.approx(second.grad_norms, rel=1e-5)
