@@ -9,6 +9,7 @@ Shape suffixes: C colour channels, H and W pixels, P pixels of a patch side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,16 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
 
     def _normalise(self, image: Image.Image) -> Tensor:
         """RGB picture to float32 [C, H, W]."""
-        scaled_HWC = np.asarray(image, dtype=np.float32) / np.float32(255)
-        mean, std = np.asarray(self.norm_mean, np.float32), np.asarray(self.norm_std, np.float32)
-        return torch.from_numpy(((scaled_HWC - mean) / std).transpose(2, 0, 1).copy())
+        pixels_HWC = np.asarray(image)
+        table = _normalised_bytes(tuple(self.norm_mean), tuple(self.norm_std))
+        out_CHW = np.empty((3, image.height, image.width), dtype=np.float32)
+        for channel in range(3):
+            np.take(table[channel], pixels_HWC[:, :, channel], out=out_CHW[channel], mode="clip")
+        return torch.from_numpy(out_CHW)
+
+
+@lru_cache(maxsize=8)
+def _normalised_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[C, 256]: what each byte of a channel becomes. Looking it up is faster than computing it for every pixel."""
+    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+    return (scaled - np.asarray(mean, np.float32)[:, None]) / np.asarray(std, np.float32)[:, None]
