@@ -56,7 +56,8 @@ def machine() -> dict[str, Any]:
         "processor": _processor_name(),
         "torch": torch.__version__,
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16_instructions": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "bfloat16_instructions": torch.backends.mkldnn.is_available()
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),

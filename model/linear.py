@@ -20,6 +20,8 @@ from torch.nn import functional
 @cache
 def _cpu_multiplies(dtype: torch.dtype) -> bool:
     """Whether the processor's own kernels multiply matrices of this type."""
+    if dtype in (torch.bfloat16, torch.float16) and not torch.backends.mkldnn.is_available():
+        return False
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if dtype == torch.float16:
