@@ -12,13 +12,10 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .checkpoint import CheckpointError
-from .configuration_minicpmv import MiniCPMOConfig, MiniCPMVConfig, MiniCPMVVisionConfig
+from .configuration_minicpmv import MiniCPMVConfig, MiniCPMVVisionConfig
 from .image_processing import MiniCPMVImageProcessor
-from .minicpmv import (
-    MiniCPMOForConditionalGeneration,
-    MiniCPMVForConditionalGeneration,
-    MiniCPMVPreTrainedModel,
-)
+from .minicpmo import MiniCPMOConfig, MiniCPMOForConditionalGeneration, MiniCPMOProcessor
+from .minicpmv import MiniCPMVForConditionalGeneration, MiniCPMVPreTrainedModel
 from .processor import MiniCPMVProcessor
 from .slicing import SlicePlan, plan_slices
 from .tiny import tiny_minicpmv
@@ -27,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "MiniCPMOConfig",
     "MiniCPMOForConditionalGeneration",
+    "MiniCPMOProcessor",
     "MiniCPMVConfig",
     "MiniCPMVForConditionalGeneration",
     "MiniCPMVImageProcessor",
@@ -39,13 +37,13 @@ __all__ = [
 ]
 
 # exist_ok: a reloaded module (notebooks, some test runners) registers again.
-for config_class, model_class in (
-    (MiniCPMVConfig, MiniCPMVForConditionalGeneration),
-    (MiniCPMOConfig, MiniCPMOForConditionalGeneration),
+for config_class, model_class, processor_class in (
+    (MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor),
+    (MiniCPMOConfig, MiniCPMOForConditionalGeneration, MiniCPMOProcessor),
 ):
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     # The released files map AutoModel and AutoModelForCausalLM to the whole model as well.
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText):
         auto_class.register(config_class, model_class, exist_ok=True)
     AutoImageProcessor.register(config_class, image_processor_classes={"pil": MiniCPMVImageProcessor}, exist_ok=True)
-    AutoProcessor.register(config_class, MiniCPMVProcessor, exist_ok=True)
+    AutoProcessor.register(config_class, processor_class, exist_ok=True)

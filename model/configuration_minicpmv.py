@@ -143,12 +143,6 @@ class MiniCPMVConfig(Qwen3Config):
         return decoder(**values)
 
 
-class MiniCPMOConfig(MiniCPMVConfig):
-    """MiniCPM-o: the same fields, and those of its audio and speech parts, which are kept and not used."""
-
-    model_type: ClassVar[str] = "minicpmo"
-
-
 def _decoder_class(version: float | str | None) -> type[PreTrainedConfig]:
     """Config class of the decoder of a release.
 

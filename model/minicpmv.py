@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .checkpoint import EARS_AND_VOICE, check_files, refuse_pickles
-from .configuration_minicpmv import MiniCPMOConfig, MiniCPMVConfig
+from .configuration_minicpmv import MiniCPMVConfig
 from .media import MediaBatch, Packages, PixelValues, SliceSizes, Spans, span_positions
 from .resampler import STILL, CrossAttention, Resampler
 from .vision import VisionTower
@@ -273,13 +273,6 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             if model_kwargs.get(name) is not None:
                 model_kwargs[name] = _repeat_each(model_kwargs[name], expand_size)
         return GenerationMixin._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
-
-
-class MiniCPMOForConditionalGeneration(MiniCPMVForConditionalGeneration):
-    """An omni sister (MiniCPM-o 2.6 and 4.5) as a MiniCPM-V: what hears and speaks is left out."""
-
-    config: MiniCPMOConfig
-    config_class = MiniCPMOConfig
 
 
 def _repeat_each(values: Sequence[Any], times: int) -> list[Any]:
