@@ -20,7 +20,7 @@ def load_processor(folder: str, config: Any) -> Any:
     """
     from transformers import AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.utils import is_torchvision_available
+    from transformers.utils.import_utils import is_torchvision_available
 
     processor_class: Any = PROCESSOR_MAPPING.get(type(config), None)
     wants_videos = processor_class is not None and "video_processor" in processor_class.get_attributes()

@@ -250,3 +250,16 @@ def test_gradient_checkpointing_changes_memory_and_not_the_gradient(lora_config:
     assert saving._policy.model.is_gradient_checkpointing
     first, second = plain.update(groups, None)[1], saving.update(groups, None)[1]
     assert first.grad_norms == pytest.approx(second.grad_norms, rel=1e-5)
+
+
+def test_an_adapter_is_trained_in_float32_beside_a_base_in_bfloat16(lora_config: Callable[..., Config]) -> None:
+    config = lora_config("model.dtype=bfloat16")
+    actor, worker = ActorWorker(setup_of(config)), RolloutWorker(setup_of(config))
+    dtypes = {".lora_" in name: p.dtype for name, p in actor._policy.model.named_parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+    for _ in range(2):
+        figures = actor.update(groups_of(config, worker), None)[1]
+        worker.load_weights(actor.weights())
+    assert 0 < figures.grad_norms[0] < float("inf") and figures.ratio_deviation < 0.3
+    for name, parameter in worker._policy.trained_parameters().items():
+        assert torch.equal(parameter, actor._policy.trained_parameters()[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -13,7 +14,7 @@ from hybrid_rl.backbones.layout import Decoding
 
 def call(model: Any, logits_to_keep: int, **arguments: Any) -> Any:
     """Forward pass with the logits of the last `logits_to_keep` columns only."""
-    if takes(model.forward, "logits_to_keep"):
+    if accepts(model, "logits_to_keep"):
         return model(logits_to_keep=logits_to_keep, **arguments)
     output = model(**arguments)
     output.logits = output.logits[:, -logits_to_keep:]
@@ -38,6 +39,16 @@ def decode(model: Any, tokens_B: Tensor, decoding: Decoding, axes: int | None = 
     )
     logits_BV: Tensor = output.logits[:, -1]
     return logits_BV
+
+
+def accepts(model: Any, name: str) -> bool:
+    """Whether the forward pass of a model's class has an argument of that name."""
+    return name in _arguments(type(model).forward)
+
+
+@functools.lru_cache  # asked at every token
+def _arguments(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def takes(function: Any, name: str) -> bool:

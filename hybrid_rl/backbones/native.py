@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.calling import call, decode, on_device, takes
+from hybrid_rl.backbones.calling import accepts, call, decode, on_device, takes
 from hybrid_rl.backbones.layout import Decoding, Layout
 from hybrid_rl.chat_format import PromptInputs
 
@@ -78,7 +78,7 @@ class NativeBackbone:
             )
         else:
             arguments["position_ids"] = layout.positions_BT.to(device)
-        if takes(model.forward, _TOKEN_TYPES):
+        if accepts(model, _TOKEN_TYPES):
             types = [t for item, m in zip(inputs, media, strict=True) for t in _token_types(item, m)]
             types_N = torch.tensor([0, *types, *(0 for r in responses for _ in r)])
             arguments[_TOKEN_TYPES] = types_N[layout.index_BT].to(device)
@@ -88,7 +88,7 @@ class NativeBackbone:
             return call(model, kept, **arguments), layout, offsets_U
         features = _encode_once(model, media, shown)
         # The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else.
-        stand_in = {k: v for k, v in media[shown[0]].items() if takes(model.forward, k) and k != _TOKEN_TYPES}
+        stand_in = {k: v for k, v in media[shown[0]].items() if accepts(model, k) and k != _TOKEN_TYPES}
         with _answering(_inner(model), _join([features[u] for u in shown])):
             return call(model, kept, **arguments, **stand_in), layout, offsets_U
 

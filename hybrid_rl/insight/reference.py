@@ -47,6 +47,8 @@ def _rows(section: type[BaseModel], path: str) -> list[str]:
     for name, field in section.model_fields.items():
         inner, inner_path = _section(field.annotation, f"{path}.{name}")
         if inner is not None:
+            if field.default is None:
+                rows.append(f"| `{path}.{name}` | section or None | unset | {field.description or ''} |")
             rows += _rows(inner, inner_path)
         else:
             rows.append(_row(f"{path}.{name}", field))

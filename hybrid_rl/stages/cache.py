@@ -21,7 +21,10 @@ from hybrid_rl.plugins import load
 _LOOKED_AT = 64
 """Prompts that stand for the data, beside the files that sources name."""
 _OWN = Path(__file__).resolve().parent.parent
-_OWN_CODE = ("chat_format.py", "policy.py", "images.py", "records.py", "algorithm", "data", "stages", "updates")
+_OWN_CODE = (
+    *("chat_format.py", "policy.py", "parts.py", "images.py", "records.py"),
+    *("algorithm", "backbones", "data", "stages", "updates"),
+)
 """Code of ours, beside plug-ins, that a supervised step runs through."""
 
 
