@@ -85,7 +85,7 @@ def executed_flops(lengths: Sequence[int], tower: VisionTower, resampler: Resamp
 
 def float32_peak(tower: VisionTower, tokens: int) -> tuple[Callable[[], Any], float]:
     """The product that stands for peak: the largest one of the model, as one pass does it."""
-    wide, narrow = tower.encoder.layers[0].mlp.fc1.weight.shape  # type: ignore[union-attr]
+    wide, narrow = tower.encoder.layers[0].mlp.fc1.weight.shape  # type: ignore[union-attr, misc]
     return product(tokens, narrow, wide)
 
 

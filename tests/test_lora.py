@@ -84,10 +84,12 @@ def test_gradients_and_updates_touch_the_adapter_only(lora_config: Callable[...,
 def test_a_new_adapter_changes_nothing(lora_config: Callable[..., Config], small_config: Any, base: Path) -> None:
     config = lora_config()
     plain = RolloutWorker(setup_of(small_config(f"model.path={base}")))
-    groups = groups_of(config, RolloutWorker(setup_of(config)))
-    assert [s.rollout for g in groups for s in g.samples] == [
-        s.rollout for g in groups_of(config, plain) for s in g.samples
-    ]
+    with_adapter = [s.rollout.generation for g in groups_of(config, RolloutWorker(setup_of(config))) for s in g.samples]
+    without = [s.rollout.generation for g in groups_of(config, plain) for s in g.samples]
+    assert [g.ids for g in with_adapter] == [g.ids for g in without]
+    # Adding zero can lay a result out differently in memory, and the next product then sums in another order.
+    for ours, plains in zip(with_adapter, without, strict=True):
+        assert ours.logprobs == pytest.approx(plains.logprobs, abs=1e-5)
 
 
 def test_what_travels_is_the_adapter(lora_config: Callable[..., Config]) -> None:
