@@ -137,8 +137,9 @@ class MiniCPMVConfig(Qwen3Config):
         """
         decoder = _decoder_class(self.version)
         names = {field.name for field in fields(decoder)}
-        # Sizes and names of the multimodal model would be wrong on the decoder alone.
-        names -= {"architectures", "transformers_version"}
+        # Sizes and names of the multimodal model would be wrong on the decoder alone, and a type of its own would give
+        # a model built from the config, not loaded, a decoder of another type than its vision tower.
+        names -= {"architectures", "transformers_version", "dtype"}
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return decoder(**values)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers.image_utils import load_image
@@ -14,6 +20,8 @@ MAX_PIXELS = 178_956_970
 """Largest picture that is decoded, half a gigabyte of RGB; Pillow refuses larger files too."""
 
 _CHANNEL_COUNTS = (1, 3, 4)
+_DATA_URL = re.compile(r"^data:image/[^,]*,|\s")
+"""What surrounds the digits of base64 data."""
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises about damaged data, depending on the format."""
 
@@ -44,7 +52,9 @@ def to_rgb(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
         return _load(str(image))
     if isinstance(image, Tensor):
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        # numpy has no bfloat16.
+        image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
     if isinstance(image, np.ndarray):
         return _from_array(image)
     raise ValueError(
@@ -53,22 +63,37 @@ def to_rgb(image: Any) -> Image.Image:
 
 
 def _load(source: str) -> Image.Image:
-    try:
-        if not Path(source).is_file():
+    # Of base64 data no `Path` can say that it is no file: it is too long for a name.
+    if os.path.isfile(source):
+        return _open(source, source, "is not an image of a known format")
+    name = source if len(source) <= 200 else f"{source[:40]}..."
+    if source.startswith(("http://", "https://")):
+        try:
             return load_image(source)
-    except (*_UNREADABLE, RuntimeError) as error:
-        name = source if len(source) <= 200 else f"{source[:40]}..."
-        reason = "there is no such file, and it is no URL or base64 data"
-        raise ValueError(f"{name} cannot be read as an image: {reason if '://' not in name else error}.") from error
+        except (*_UNREADABLE, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ValueError(f"{name} cannot be read as an image: {error}.") from error
+    nothing = "cannot be read as an image: there is no such file, and it is no URL or base64 data"
+    return _open(BytesIO(_from_base64(source)), name, nothing)
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(_DATA_URL.sub("", text), validate=True)
+    except ValueError:
+        return b""
+
+
+def _open(source: str | BytesIO, name: str, unknown: str) -> Image.Image:
+    """The picture of a file; `unknown` is what to say of one in no known format."""
     try:
         with Image.open(source) as opened:
-            return _pillow_to_rgb(opened, source)
+            return _pillow_to_rgb(opened, name)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{source} is not an image of a known format.") from error
+        raise ValueError(f"{name} {unknown}.") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{source} has more pixels than the limit of {MAX_PIXELS}.") from error
+        raise ValueError(f"{name} has more pixels than the limit of {MAX_PIXELS}.") from error
     except OSError as error:
-        raise ValueError(f"{source} cannot be read as an image: {error}.") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}.") from error
 
 
 def _pillow_to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -113,12 +138,15 @@ def _to_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]
     """Values of any type as 0..255.
 
     Raises:
-        ValueError: values that are no brightness: not finite, negative, or beyond the range of their kind.
+        ValueError: values that are no brightness: no real numbers, not finite, negative, or beyond the range of their
+            kind.
     """
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"An image array must hold real numbers, got values of type {array.dtype}.")
     low, high = array.min(), array.max()
     if np.issubdtype(array.dtype, np.floating):
         # A resampled picture may overshoot a little; what goes far beyond is on another scale.

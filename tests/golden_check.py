@@ -58,21 +58,23 @@ def check_set(root: Path, only: Collection[str] | None = None) -> Ledger:
     wanted = {READ_WITH.get(name, name) for name in only or ()}
     check_config(golden, ledger)
     if only is None or golden.buckets_path.name in wanted:
-        check_buckets(golden, ledger)
+        with ledger.reading(golden.buckets_path.name):
+            check_buckets(golden, ledger)
     known = {"index.json", "config.json"}
     for file, entry in golden.index["files"].items():
         known.add(file)
         if only is not None and file not in wanted:
             continue
-        if "scenario" in entry:
-            check_scenario(golden, ledger, file)
-            if entry["scenario"]["name"] == VIDEO_LAST and VIDEO_FIRST in golden.index:
-                check_video_first(golden, ledger, file)
-                known.add(VIDEO_FIRST)
-        elif file in CHECKS:
-            CHECKS[file](golden, ledger, file)
-        elif file not in READ_WITH:
-            ledger.skip(file, "all", "no check knows this file")
+        with ledger.reading(file):
+            if "scenario" in entry:
+                check_scenario(golden, ledger, file)
+                if entry["scenario"]["name"] == VIDEO_LAST and VIDEO_FIRST in golden.index:
+                    check_video_first(golden, ledger, file)
+                    known.add(VIDEO_FIRST)
+            elif file in CHECKS:
+                CHECKS[file](golden, ledger, file)
+            elif file not in READ_WITH:
+                ledger.skip(file, "all", "no check knows this file")
     if VIDEO_FIRST in golden.index and VIDEO_FIRST not in known and only is None:
         ledger.skip("index.json", VIDEO_FIRST, f"there is no scenario {VIDEO_LAST} to reverse")
     for path in sorted(root.iterdir()) if only is None else ():

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from model import CheckpointError, MiniCPMVForConditionalGeneration
+from model import CheckpointError, MiniCPMVConfig, MiniCPMVForConditionalGeneration
 
 Change = Callable[[dict[str, Tensor]], Any]
 
@@ -27,6 +27,15 @@ def folder(tmp_path: Path) -> Path:
 
 def load(folder: Path, **options: Any) -> Any:
     return AutoModelForImageTextToText.from_pretrained(folder, **options)
+
+
+def test_a_model_built_from_a_config_has_one_type() -> None:
+    """The type in config.json is that of the weights; without weights all parts have torch's default."""
+    config = MiniCPMVConfig.from_dict({**tiny.config_of(4.5), "dtype": "bfloat16"})
+    built = MiniCPMVForConditionalGeneration(config)
+    assert {parameter.dtype for parameter in built.parameters()} == {torch.float32}
+    from_config: Any = AutoModelForImageTextToText.from_config(config)
+    assert {parameter.dtype for parameter in from_config.parameters()} == {torch.bfloat16}
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Pictures of every kind a user may have: odd modes, odd sizes, real photographs, pages, and damaged files."""
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ def test_any_mode_of_any_size_becomes_rgb_of_that_size(width: int, height: int, 
         (np.full((2, 2, 3), 200.0), r"floats must hold values from 0 to 1, got 200"),
         (np.full((2, 2, 3), -3), r"must hold values from 0 to 255, or 0 to 65535, got -3"),
         (7, r"An image must be a Pillow image, a file name, a numpy array or a tensor, got int"),
+        (np.array([["a", "b"]]), r"must hold real numbers, got values of type <U1"),
+        ("http://127.0.0.1:9/x.png", r"http://127\.0\.0\.1:9/x\.png cannot be read as an image: .*refused"),
         ("no/such/file.png", r"no/such/file\.png cannot be read as an image: there is no such file"),
     ],
 )
@@ -166,6 +169,30 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, opened: bool) -> None
         PROCESSOR.apply_chat_template(
             [{"role": "user", "content": [{"type": "image", "path": str(half)}]}], tokenize=True
         )
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_data_are_read_like_a_file(prefix: str) -> None:
+    """Of a size that no file name has, with 16 bits a pixel, damaged, and far too large."""
+
+    def encoded(image: Image.Image, share: float = 1.0) -> str:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        content = buffer.getvalue()
+        return prefix + base64.b64encode(content[: int(share * len(content))]).decode()
+
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (50, 80), dtype=np.uint16))
+    assert len(encoded(grey)) > 4096
+    assert np.array_equal(to_rgb(encoded(grey)), to_rgb(grey))
+    with pytest.raises(ValueError, match=r"\.\.\. is damaged and cannot be decoded"):
+        to_rgb(encoded(grey, share=0.5))
+    with pytest.raises(ValueError, match=rf"\.\.\. has more pixels than the limit of {MAX_PIXELS}"):
+        to_rgb(encoded(Image.new("1", (20000, 20000))))
+
+
+def test_a_tensor_in_bfloat16_is_a_picture() -> None:
+    levels = torch.tensor([0.0, 0.5, 1.0], dtype=torch.bfloat16)
+    assert colour(levels[:, None, None].expand(3, 5, 5)) == (0, 127, 255)
 
 
 def test_words_are_no_picture(tmp_path: Path) -> None:

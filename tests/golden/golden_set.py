@@ -27,6 +27,8 @@ class Tensors(Mapping[str, Tensor]):
             with safe_open(path, framework="pt") as file:
                 self.metadata: dict[str, str] = file.metadata() or {}
                 self._tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in self._tensors}
+                self.layout = {name: [slice_.get_dtype(), slice_.get_shape()] for name, slice_ in slices.items()}
         except SafetensorError as error:
             raise BadSet(f"{path} is no safetensors file, or cut short: {error}") from None
         self.unused = set(self._tensors)
@@ -40,10 +42,6 @@ class Tensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
-
-    def shapes(self) -> dict[str, list[int]]:
-        """Shape of every tensor, without counting as a use."""
-        return {name: list(tensor.shape) for name, tensor in self._tensors.items()}
 
 
 class GoldenSet:

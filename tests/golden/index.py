@@ -7,6 +7,7 @@ from typing import Any
 
 from golden.golden_set import GoldenSet
 from golden.ledger import Ledger
+from model.prompt import PLACEHOLDER_TOKEN
 
 
 def check_config(golden: GoldenSet, ledger: Ledger) -> None:
@@ -20,9 +21,18 @@ def check_config(golden: GoldenSet, ledger: Ledger) -> None:
         expected = golden.index["tiny_tokenizer_special_ids"]
         ids = {token: golden.tiny_processor.tokenizer.convert_tokens_to_ids(token) for token in expected}
         ledger.same("ids", ids, expected)
+    with ledger.at(golden.tiny_tokenizer_path.name, "vocabulary"):
         content = json.loads(golden.tiny_tokenizer_path.read_text())
-        ours = golden.tiny_processor.tokenizer.get_vocab()
-        ledger.same("bytes", {text: ours.get(text) for text in content["model"]["vocab"]}, content["model"]["vocab"])
+        released = json.loads((golden.released_path / "vocab.json").read_text())
+        vocab, added = content["model"]["vocab"], content["added_tokens"]
+        # The bytes come first in the released vocabulary, under the same ids; the placeholder follows.
+        bytes_of = {text: number for text, number in released.items() if number < 256}
+        ledger.same("bytes", vocab, bytes_of | {PLACEHOLDER_TOKEN: 256})
+        ledger.same("ids of added tokens", [token["id"] for token in added], list(range(256, 256 + len(added))))
+        decoder = json.loads((golden.released_path / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+        names = {token["content"] for token in added}
+        expected = [token for token in decoder.values() if token["content"] in names]
+        ledger.same("added tokens", [{k: v for k, v in token.items() if k != "id"} for token in added], expected)
 
 
 def check_weights(golden: GoldenSet, ledger: Ledger, file: str) -> None:
@@ -34,12 +44,11 @@ def check_weights(golden: GoldenSet, ledger: Ledger, file: str) -> None:
 
 
 def check_shapes(golden: GoldenSet, ledger: Ledger) -> None:
-    """Shapes of all tensors as the index lists them, and no tensor that nobody compared."""
+    """Types and shapes of all tensors as the index lists them, and no tensor that nobody compared."""
     listed: dict[str, dict[str, Any]] = golden.index.get("tensor_shapes", {})
     for file, tensors in golden.opened().items():
         if file in listed:
             with ledger.at(file, "shapes"):
-                expected = {name: shape for name, (_, shape) in listed[file].items()}
-                ledger.same("shapes", tensors.shapes(), expected)
+                ledger.same("types and shapes", tensors.layout, listed[file])
         for name in sorted(tensors.unused):
             ledger.skip(file, name, "no check looks at this tensor")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from golden.golden_set import GoldenSet
 from golden.ledger import Ledger
+from model.video_sampling import TICK_S, VideoOptions, choose_frames
 
 
 def check_video_sampling(golden: GoldenSet, ledger: Ledger, file: str) -> None:
     """Frames, packages and ticks by the rule of the model card."""
     content = golden.json(file)
-    try:
-        from model.video_sampling import TICK_S, VideoOptions, choose_frames
-    except ImportError:
-        for i in range(len(content["rows"])):
-            ledger.skip(file, f"row {i}", "this checkout has no model.video_sampling")
-        return
     limits = content["constants"]
     with ledger.at(file, "constants"):
         ledger.same("seconds per tick", TICK_S, limits["TIME_SCALE"])

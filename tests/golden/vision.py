@@ -9,8 +9,9 @@ from torch import Tensor
 
 from golden.golden_set import GoldenSet, Tensors
 from golden.ledger import Ledger
+from model import MiniCPMVConfig
 from model.resampler import STILL, grid_rows, sine_frequencies, sine_rows
-from model.vision import position_buckets
+from model.vision import VisionEmbeddings, position_buckets
 
 VISION = 3e-5
 TABLE = 1e-6
@@ -94,21 +95,22 @@ def _check_table(ledger: Ledger, tensors: Tensors, name: str, width: int, notes:
 
 
 def check_buckets(golden: GoldenSet, ledger: Ledger) -> None:
-    """Buckets of the vision tower's position table, beside the set."""
+    """Buckets of the released vision tower's position table, beside the set, whatever the size of the set's own."""
     file = golden.buckets_path.name
     tensors = Tensors(golden.buckets_path)
+    with torch.device("meta"):
+        embeddings = VisionEmbeddings(MiniCPMVConfig.from_pretrained(golden.released_path).vision_config)
     with ledger.at(file, "bucket_table"):
         table = tensors["bucket_table"]
-        count = golden.model.vpm.embeddings.buckets_per_axis
         computed = torch.full_like(table, -1)
         for row in range(len(table)):
-            computed[row, : row + 1] = position_buckets(row + 1, count)
+            computed[row, : row + 1] = position_buckets(row + 1, embeddings.buckets_per_axis)
         ledger.same("buckets", computed, table)
     for name in tensors:
         if name != "bucket_table":
             with ledger.at(file, name):
                 rows, columns = map(int, name.rpartition(".")[2].split("x"))
-                ledger.same("position ids", golden.model.vpm.embeddings.position_ids(rows, columns), tensors[name])
+                ledger.same("position ids", embeddings.position_ids(rows, columns), tensors[name])
 
 
 def _grids(sizes: Tensor) -> list[tuple[int, int]]:
