@@ -90,8 +90,10 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         UserError: before any process or folder exists.
     """
     began = time.monotonic()
-    config, folder, material, start = _check(config, resume)
     with ExitStack() as stack:
+        if resume is not None:
+            stack.enter_context(resume.held())
+        config, folder, material, start = _check(config, resume)
         stop = stack.enter_context(StopSignal())
         view = stack.enter_context(make_view(config.run.live))
         for topic, sentence in describe_plan(config, material, str(folder.path), start.sentence):
@@ -106,6 +108,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             others.ready()
         if resume is None:
             folder.create(config)
+            stack.enter_context(folder.held())
         else:
             folder.forget_after(start.done)
         run = Run(

@@ -30,6 +30,10 @@ class RewardError(UserError, RuntimeError):
     """A reward failed on a sample; the run stops rather than train on an invented score."""
 
 
+class WorkerDied(RuntimeError):
+    """The process of a worker ended by itself: printed as one sentence, exit code 1. No fault of the input."""
+
+
 class Interrupted(BaseException):
     """The user asked to stop (Ctrl-C or SIGTERM). Not an `Exception`, so that no handler swallows it."""
 

@@ -40,7 +40,7 @@ def export(saved: Saved, folder: Path, *, adapter_only: bool = False) -> Exporte
     """Write a checkpoint as a model folder, its adapter merged into the weights, or the adapter alone.
 
     Raises:
-        RunFolderError: the folder is there and not empty.
+        RunFolderError: the folder is there and not empty, or cannot be written.
         ConfigError: `adapter_only` without an adapter.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -53,9 +53,14 @@ def export(saved: Saved, folder: Path, *, adapter_only: bool = False) -> Exporte
         write_into = _write_adapter if adapter_only else _write_model
         found.append(write_into(saved, Path(temporary)))
 
-    if folder.is_dir():
-        folder.rmdir()
-    store(folder.absolute(), write)
+    try:
+        if folder.is_dir():
+            folder.rmdir()
+        store(folder.absolute(), write)
+    except RunFolderError:
+        raise
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be written: {error}") from error
     return found[0]
 
 

@@ -6,11 +6,13 @@ rollouts/step_NNNNNN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  referen
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +83,24 @@ class RunFolder:
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"run folder {self.path} cannot be made: {error.strerror}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else trains in the folder inside the block. The lock is the system's and ends with the process.
+
+        Raises:
+            RunFolderError: another process does.
+        """
+        with (self.path / "config.yaml").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"run {self.path} is being trained by another process; wait for it, or stop it first"
+                ) from error
+            except OSError:  # the file system has no locks
+                pass
+            yield
 
     def config(self) -> Config:
         return load_config(self.path / "config.yaml")

@@ -144,6 +144,13 @@ def test_both_spellings_of_a_scaled_inner_config() -> None:
     assert with_both_spellings({"rope_theta": 5.0, "rope_parameters": rope})["rope_theta"] == 5.0
 
 
+def test_a_place_that_cannot_be_written_is_refused(adapter_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / "out", Path("/proc/hybrid/out")):
+        with pytest.raises(RunFolderError, match="cannot be written"):
+            export(open_saved(adapter_run), place)
+
+
 def test_a_folder_with_something_in_it_is_refused(adapter_run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import DEFAULT_CONFIG, REPOSITORY, SMALL
 from other_models import save
+from safetensors.torch import load_file, save_file
 from test_cli import COMMAND
 
 import hybrid_rl
 from hybrid_rl.build import plan_run
 from hybrid_rl.config import load_config
 from hybrid_rl.errors import ConfigError, RunFolderError
+from hybrid_rl.pretrained import describe_folder, load_folder
 from hybrid_rl.run_folder import RunFolder
 
 RELEASED = REPOSITORY.parent / "shared" / "fixtures" / "real_tokenizer"
@@ -62,6 +65,55 @@ def test_a_folder_without_weights_is_enough_for_the_plan_and_not_for_the_run(tmp
     with pytest.raises(ConfigError, match="the weights cannot be loaded"):
         hybrid_rl.run(config)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("config.json", "[]", "cannot be loaded as a checkpoint"),
+        ("config.json", '{"model_type": "bert", "architectures": ["BertModel"]}', "bert do not generate text"),
+        ("config.json", '{"model_type": "clip"}', "clip do not generate text"),
+        ("config.json", '{"model_type": "t5"}', "t5 have an encoder for the prompt"),
+        ("config.json", '{"model_type": "qwen3", "hidden_size": "x"}', "hidden_size"),
+        ("config.json", '{"model_type": "qwen3", "hidden_size": -5}', "config.json describes no model"),
+        ("generation_config.json", '{"eos', "cannot be loaded as a checkpoint"),
+        ("tokenizer.json", None, "cannot be loaded as a checkpoint"),
+    ],
+)
+def test_a_folder_that_is_no_policy_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, content: str | None, expected: str
+) -> None:
+    folder = save("qwen3", tmp_path / "model")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    config = load_config(DEFAULT_CONFIG, [*SMALL, f"model.path={folder}", f"run.dir={tmp_path / 'run'}"])
+    with pytest.raises(ConfigError, match=expected) as found:
+        plan_run(config)
+    assert str(folder) in str(found.value) and "\n" not in str(found.value)
+
+
+def test_a_minicpmv_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Its tokenizer class loads without a file, with an empty vocabulary: every prompt would be empty."""
+    from model import tiny_minicpmv
+
+    model, processor = tiny_minicpmv(7, **load_config(DEFAULT_CONFIG, SMALL).model.args)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for path in tmp_path.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="has no tokenizer"):
+        describe_folder(str(tmp_path))
+
+
+def test_a_tensor_that_is_not_there_is_not_begun_at_random(tmp_path: Path) -> None:
+    folder = save("qwen3", tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"there is no tensor model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_folder(str(folder), torch.float32)
 
 
 def test_the_command_says_what_is_wrong_as_train_does(tmp_path: Path) -> None:

@@ -303,6 +303,25 @@ def test_a_run_that_was_interrupted_goes_on_exactly(
     assert_same_run(folder, uninterrupted, steps=4)
 
 
+def test_nobody_else_resumes_a_run_while_it_is_trained(
+    small_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, refusals = Recorder.step, []
+
+    def meanwhile(self: Recorder, *arguments: Any) -> None:
+        step(self, *arguments)
+        with pytest.raises(RunFolderError, match="is being trained by another process") as found:
+            resume(tmp_path / "run")
+        refusals.append(found)
+
+    monkeypatch.setattr(Recorder, "step", meanwhile)
+    interrupt_after(monkeypatch, Recorder, "step", calls=1)
+    with pytest.raises(Interrupted):
+        hybrid_rl.run(small_config("warmup=null"))
+    assert resume(tmp_path / "run")["status"] == "completed"  # and it refuses others as well
+    assert len(refusals) == 3 and len(metrics(tmp_path / "run")) == 3
+
+
 def test_what_a_crash_left_behind_the_checkpoint_is_dropped(
     uninterrupted: Path, small_config: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from hybrid_rl.cli import evaluate, export, generate, train
-from hybrid_rl.errors import Interrupted, UserError
+from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
+EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -31,12 +32,15 @@ for _name, _command in _VERBS.items():
 
 
 def main() -> None:
-    """Run a verb; bad input is one sentence on standard error and exit code 2, Ctrl-C is exit code 130."""
+    """Run a verb; bad input is one sentence on standard error and exit code 2, a dead worker 1, Ctrl-C 130."""
     try:
         app()
     except UserError as error:
         print(f"hybrid-rl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except WorkerDied as error:
+        print(f"hybrid-rl: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except (Interrupted, KeyboardInterrupt) as error:
         print(f"hybrid-rl: {str(error) or 'interrupted'}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
-from hybrid_rl.errors import EngineMismatch, Interrupted, UserError
+from hybrid_rl.errors import EngineMismatch, Interrupted, UserError, WorkerDied
 from hybrid_rl.insight.evaluation import evaluate
 from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.report import write_report
@@ -63,7 +63,7 @@ class Recorder:
         write_report(self._run.folder.path)
         if stopped:
             raise Interrupted(self._how_to_go_on()) from error
-        if isinstance(error, UserError):
+        if isinstance(error, (UserError, WorkerDied)):
             raise type(error)(f"{error} ({self._how_to_go_on()})") from error
 
     def phases(self) -> PhaseClock:

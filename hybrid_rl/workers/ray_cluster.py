@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from hybrid_rl.config.cluster import ClusterConfig
-from hybrid_rl.errors import ConfigError
+from hybrid_rl.errors import ConfigError, WorkerDied
 from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.quiet import quiet_environment
 from hybrid_rl.workers.cluster import Handle, Pending
@@ -27,7 +27,8 @@ class _Host:
 
 
 class _RayPending:
-    def __init__(self, references: list[Any], stop: StopSignal) -> None:
+    def __init__(self, name: str, references: list[Any], stop: StopSignal) -> None:
+        self._name = name
         self._references = references
         self._stop = stop
 
@@ -37,7 +38,7 @@ class _RayPending:
 
     def _wait(self, reference: Any, interruptible: bool) -> Any:
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayActorError, RayTaskError
 
         ready = False
         while not ready:
@@ -54,16 +55,21 @@ class _RayPending:
                 cause.add_note(str(error))
                 raise cause from None
             raise
+        except RayActorError as error:
+            raise WorkerDied(
+                f"a {self._name} has died: its process crashed, was killed or ran out of memory"
+            ) from error
 
 
 class _RayHandle:
-    def __init__(self, actor: Any, built: Any, stop: StopSignal) -> None:
+    def __init__(self, name: str, actor: Any, built: Any, stop: StopSignal) -> None:
+        self._name = name
         self._actor = actor
         self._built = built
         self._stop = stop
 
     def call(self, method: str, *arguments: Any) -> Pending:
-        return _RayPending([self._built, self._actor.call.remote(method, *arguments)], self._stop)
+        return _RayPending(self._name, [self._built, self._actor.call.remote(method, *arguments)], self._stop)
 
 
 def gpu_share(num_gpus: float, num_workers: int) -> float:
@@ -120,7 +126,7 @@ class RayCluster:
         host = type(worker.__name__, (_Host,), {})
         remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(host)
         actor = remote.remote()
-        return _RayHandle(actor, actor.build.remote(worker, *arguments), self._stop)
+        return _RayHandle(worker.__name__, actor, actor.build.remote(worker, *arguments), self._stop)
 
     def share(self, value: Any) -> Any:
         import ray
