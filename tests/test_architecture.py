@@ -24,7 +24,7 @@ LEVELS = (
     {"errors", "quiet", "interrupt", "images"},
     {"records"},
     {"protocols", "plugins", "parts"},
-    {"config"},
+    {"config", "scorer_pool"},
     {"algorithm", "data"},
     {"chat_format", "scoring", "run_folder"},
     {"backbones", "lora", "pretrained", "processors"},
