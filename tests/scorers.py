@@ -49,3 +49,8 @@ def secrets(text: str) -> float:
 def at_most_one(answer: str) -> float | None:
     """The answer is the score, or a word for `unruly`."""
     return unruly(answer) if answer.isalpha() else float(answer)
+
+
+def share_of_gold(text: str, gold: str, ids: tuple[int, ...]) -> float:
+    """Share of the response's characters that are the reference's; needs the ids to be there."""
+    return sum(character == gold for character in text) / max(1, len(ids))
