@@ -41,7 +41,7 @@ def test_trl_gets_one_score_a_completion_and_none_where_the_reward_abstains() ->
     with pytest.raises(RewardError, match=r"'scorers.py:unruly' on response 1 of the batch failed: KeyError"):
         unruly(completions=["four", "raise"])
     assert pickle.loads(pickle.dumps(reward))(completions=["12"], solution=["12"]) == [1.0]
-    with pytest.raises(PluginError, match="asks for 'gold'.* add such a column"):
+    with pytest.raises(PluginError, match=r"asks for 'gold'.* add such a column"):
         reward(completions=["12"], gold_answer=["12"])
 
 

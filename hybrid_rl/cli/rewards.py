@@ -66,6 +66,87 @@ def check_command(
         _print(table)
 
 
+@app.command("new")
+def new_command(
+    name: Annotated[str, typer.Argument(help="Name of the function, its file and its part of the reward.")],
+    config: Annotated[Path | None, typer.Option("--config", help="Config to enter it into.")] = None,
+) -> None:
+    """Write a reward that works, a test, and its entry in a config."""
+    from hybrid_rl.authoring.scaffold import entry, new_reward
+
+    for path in new_reward(name, Path.cwd(), config):
+        print(path)
+    if config is None:
+        print(f"under `rewards:` of your config:\n{entry(name)}")
+
+
+@app.command("test")
+def test_command(
+    reward: _Target,
+    gold: Annotated[list[str] | None, typer.Option("--gold", help="A reference it can read; may be repeated.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="NAME=VALUE of a data column it asks for; VALUE as JSON or text."),
+    ] = None,
+    args: Annotated[str, typer.Option("--args", help="Arguments of a class, as a JSON object.")] = "{}",
+    timeout_s: _TimeoutS = 1.0,
+) -> None:
+    """Contract, full marks for the reference, determinism, hostile inputs, speed. Exit code 2 if one is not kept."""
+    from hybrid_rl.authoring.contract import try_reward
+    from hybrid_rl.errors import UserError
+
+    columns = {name: _value(text) for name, _, text in (item.partition("=") for item in column or [])}
+    built_with = _value(args)
+    if not isinstance(built_with, dict):
+        raise UserError("--args is not a JSON object; write --args '{\"name\": value}'")
+    golds = gold or ["42", "red apple"]
+    search = [str(Path.cwd())]
+    findings = try_reward(reward, search, args=built_with, golds=golds, columns=columns, timeout_s=timeout_s)
+    table = _table("check", "", "what was found")
+    for finding in findings:
+        table.add_row(finding.topic, {True: "ok", False: "NO", None: "-"}[finding.kept], _visible(finding.detail))
+    _print(table)
+    broken = [finding.topic for finding in findings if finding.kept is False]
+    if broken:
+        raise UserError(f"{reward} does not keep: {', '.join(broken)}")
+
+
+@app.command("check-data")
+def check_data_command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config with data and rewards.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it: section.key=value.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Rows of each split to look at.")] = 1000,
+) -> None:
+    """Every reference, given as the answer, must get full marks. Rows that do not are listed; exit code 2."""
+    from hybrid_rl.authoring.data_check import check_data
+    from hybrid_rl.config import load_config
+    from hybrid_rl.errors import DataError
+
+    looked_at, unfit = check_data(load_config(config, overrides or []), n)
+    if unfit:
+        table = _table("row", "split", "source", "task", "gold", "what became of it")
+        for row in unfit:
+            prompt = row.prompt
+            table.add_row(prompt.id, row.split, prompt.source, prompt.task, _short(prompt.gold), _visible(row.reason))
+        _print(table)
+        raise DataError(f"{len(unfit)} of {looked_at} references do not get full marks from rewards.accuracy")
+    print(f"{looked_at} references, all with full marks from rewards.accuracy")
+
+
+def _value(text: str) -> Any:
+    """JSON where it is, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _visible(text: str) -> str:
+    from hybrid_rl.insight.visible import one_line
+
+    return one_line(text)
+
+
 def _table(*columns: str) -> Any:
     from rich.table import Table
 
