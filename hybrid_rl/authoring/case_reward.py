@@ -9,6 +9,7 @@ from typing import Any
 
 from hybrid_rl.plugins import load
 from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward
+from hybrid_rl.scorer_pool.warming import warm
 
 FINAL_ANSWER = "rewards.final_answer:final_answer"
 """Finds the final answer in a whole response: `(text) -> str | None`."""
@@ -32,7 +33,13 @@ class CaseReward:
         self._built: dict[str, LoadedReward] = {}
         reward = load(target, search, group="hybrid_rl.rewards")
         self._takes = frozenset(inspect.signature(reward).parameters) if inspect.isclass(reward) else frozenset()
-        self.warm_up = getattr(reward, "warm_up", lambda: None)
+        self._first = reward
+
+    def warm_up(self) -> None:
+        """Warm the reward itself, and what finds the final answer."""
+        for part in (self._first, self._final_answer):
+            if part is not None:
+                warm(part)
 
     def __call__(self, pred: Any, gold: Any, choices: Sequence[str] | None, params: Mapping[str, Any]) -> float | None:
         answer = pred

@@ -20,7 +20,8 @@ class LabelledCase:
     """A case of a file.
 
     Attributes:
-        metric: names the reward, without a threshold.
+        label: the metric as the file writes it.
+        metric: names the reward: the label without a threshold.
         pred: what was predicted; text, or JSON where the reward reads structures.
         expected: the verdict, or the score.
         threshold: from which score on a verdict is true.
@@ -31,6 +32,7 @@ class LabelledCase:
 
     id: str
     kind: str
+    label: str
     metric: str
     pred: Any
     gold: Any
@@ -93,6 +95,7 @@ def _case(row: Mapping[str, Any], where: str) -> LabelledCase:
     return LabelledCase(
         id=str(row["id"]),
         kind=str(row.get("kind", "")),
+        label=row["metric"],
         metric=metric,
         pred=_prediction(row, where),
         gold=row["gold"],

@@ -87,13 +87,13 @@ def check_cases(
 
 
 def report(checked: Sequence[CheckedCase]) -> dict[str, Any]:
-    """`cases` one by one, and figures `by_metric` (threshold left out) and of `all`."""
-    metrics = dict.fromkeys(item.case.metric for item in checked)
+    """`cases` one by one, and figures `by_metric` and of `all`."""
+    metrics = dict.fromkeys(item.case.label for item in checked)
     return {
         "cases": [
             {
                 "id": item.case.id,
-                "metric": item.case.metric,
+                "metric": item.case.label,
                 "kind": item.case.kind,
                 "score": item.verdict.value,
                 "outcome": item.verdict.outcome.value,
@@ -101,7 +101,7 @@ def report(checked: Sequence[CheckedCase]) -> dict[str, Any]:
             }
             for item in checked
         ],
-        "by_metric": {metric: _figures([c for c in checked if c.case.metric == metric]) for metric in metrics},
+        "by_metric": {metric: _figures([c for c in checked if c.case.label == metric]) for metric in metrics},
         "all": _figures(checked),
     }
 

@@ -1,4 +1,4 @@
-"""`rewards test`: does a reward keep the contract, give the reference full marks, and withstand what a model may write?"""
+"""`rewards test`: does a reward keep the contract, pay the reference in full, and withstand what a model may write?"""
 
 from __future__ import annotations
 

@@ -60,9 +60,7 @@ def check_command(
             case, verdict = item.case, item.verdict
             shown = "" if verdict.value is None else f"{verdict.value:g}"
             outcome = verdict.outcome.value
-            table.add_row(
-                case.id, case.metric, str(case.expected), shown, outcome, _short(case.gold), _short(case.pred)
-            )
+            table.add_row(case.id, case.label, str(case.expected), shown, outcome, _short(case.gold), _short(case.pred))
         _print(table)
 
 

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward, number_or_none
+from hybrid_rl.scorer_pool.warming import warm
 from hybrid_rl.scorer_pool.wire import BrokenWire, receive, send
 
 _MAX_MESSAGE = 2000
@@ -65,9 +66,7 @@ def _load(rewards: dict[RewardKey, LoadedReward], spec: RewardSpec) -> str | Non
         return None
     try:
         loaded = load_reward(spec)
-        warm_up = getattr(loaded.function, "warm_up", None)
-        if warm_up is not None:
-            warm_up()
+        warm(loaded.function)
     except BaseException as error:  # a module that calls sys.exit must not take the nursery with it
         return str(error) or type(error).__name__
     rewards[key_of(spec)] = loaded
