@@ -210,7 +210,8 @@ def _start_workers(
         cluster.start(RewardWorker, config, material.wants_thought, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards), reference
+    shares = {name: part.max_error_share for name, part in config.rewards.items()}
+    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares), reference
 
 
 def _short(path: Path) -> str:

@@ -58,10 +58,15 @@ class Finish(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of scoring one response. Anything but OK leaves the statistics of the group."""
+    """What became of scoring one response. Anything but OK leaves the statistics of the group.
+
+    ABSTAIN: the reward has no verdict. TIMEOUT: it went over its limit of time or memory. ERROR: it failed.
+    """
 
     OK = "ok"
     ABSTAIN = "abstain"
+    TIMEOUT = "timeout"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +157,16 @@ class Score:
     Attributes:
         value: weighted sum of the parts; meaningless unless `outcome` is OK.
         parts: unweighted value of each reward by its name in the config.
+        outcome: OK if every applicable part is; otherwise the gravest of theirs.
+        outcomes: of each applicable part, by its name.
+        errors: what went wrong, by part, where the outcome is ERROR; names the response.
     """
 
     value: float
     parts: Mapping[str, float]
     outcome: Outcome
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import re
 
+from hybrid_rl.scorer_pool.declare import warmed_by
+
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 # Beyond this, reading the text may cost more than the answer is worth: a longer one is not accepted.
 _MAX_CHARACTERS = 256
@@ -19,6 +21,11 @@ _SPLIT_NUMBER = re.compile(r"\d\s+\d")
 _UNFINISHED = re.compile(r"=|(?<=[^\s({eE])\s*[-+*×·−]|\\text|\\cdot|\\times")
 
 
+def _import_readers() -> None:
+    _same_value("1/2", "0.5")
+
+
+@warmed_by(_import_readers)
 def math_answer(answer: str, gold: str) -> float:
     """1 if the answer has the value of the reference, else 0.
 

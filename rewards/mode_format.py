@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hybrid_rl.scorer_pool.declare import inline
 
+
+@inline
 def mode_format(well_formed: bool, wants_thought: bool, thought: str, answer: str | None) -> float:
     """1 for a response in the form of its mode, else 0.
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 
+from hybrid_rl.scorer_pool.declare import inline
 
+
+@inline
 def ocr_match(answer: str, gold: str) -> float:
     """1 if answer and reference show the same characters, else 0.
 

@@ -16,6 +16,8 @@ class Repetition:
         limit: occurrences that make a loop.
     """
 
+    runs_in = "inline"
+
     def __init__(self, window: int = 10, limit: int = 5) -> None:
         if window < 1 or limit < 2:
             raise ValueError(f"window must be at least 1 and limit at least 2, not {window} and {limit}")

@@ -24,15 +24,15 @@ LEVELS = (
     {"errors", "quiet", "interrupt", "images"},
     {"records"},
     {"protocols", "plugins", "parts"},
-    {"config"},
+    {"config", "scorer_pool"},
     {"algorithm", "data"},
-    {"chat_format", "scoring", "run_folder"},
+    {"chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
-    {"exporting"},
+    {"exporting", "authoring"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import evaluate, export, generate, train
+from hybrid_rl.cli import evaluate, export, generate, rewards, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -29,6 +29,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)
+app.add_typer(rewards.app, name="rewards")
 
 
 def main() -> None:

@@ -27,6 +27,8 @@ class ClusterConfig(Section):
     """Number of rollout workers."""
     reward_workers: int = Field(default=1, ge=1)
     """Number of reward workers."""
+    scorer_processes: int = Field(default=2, ge=1)
+    """Killable scorer processes of each reward worker, for the rewards that run in the pool."""
     threads_per_worker: int | None = Field(default=None, ge=1)
     """CPU threads of a worker's tensor operations. Unset: all cores (workers take turns)."""
     gpus_per_worker: float | None = Field(default=None, ge=0)

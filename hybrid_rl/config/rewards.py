@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from hybrid_rl.config.section import Arguments, Section
@@ -18,6 +20,13 @@ class RewardConfig(Section):
     """Arguments of the reward, if it is a class."""
     weight: float = 1.0
     """Weight of the part in the sum."""
+    runs_in: Literal["pool", "inline"] | None = None
+    """`pool`: in processes that are killed at `timeout_s`. `inline`: in the reward worker itself, without a limit.
+    Unset: as the reward declares, else `pool`."""
+    timeout_s: float = Field(default=1.0, gt=0)
+    """Seconds that the reward may take for one response, in the pool."""
+    max_error_share: float = Field(default=0.0, ge=0, le=1)
+    """The run stops when the reward fails on a larger share of a batch; a timeout is no failure."""
 
     @model_validator(mode="after")
     def _one_target(self) -> RewardConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hybrid_rl.records import Outcome
+
 RUN_METRICS: dict[str, str] = {
     "step": "number of the training step, from 1",
     "version": "policy version after the step",
@@ -42,12 +44,17 @@ SPLIT_METRICS = ("reward", "accuracy", "tokens")
 """Also as `task/TASK/NAME/MODE` and `source/SOURCE/NAME/MODE`."""
 
 
+PART_OUTCOMES = (Outcome.ABSTAIN, Outcome.TIMEOUT, Outcome.ERROR)
+"""`outcome/PART/OUTCOME/MODE`: responses on which the reward had this outcome instead of a value."""
+
+
 def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str], sources: Iterable[str]) -> list[str]:
     """All names that a run with these modes, reward parts, tasks and sources writes."""
-    modes = list(modes)
+    modes, parts = list(modes), list(parts)
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"part/{part}/{mode}" for part in parts for mode in modes]
+    names += [f"outcome/{part}/{outcome.value}/{mode}" for part in parts for outcome in PART_OUTCOMES for mode in modes]
     for kind, values in (("task", tasks), ("source", sources)):
         names += [f"{kind}/{v}/{name}/{mode}" for v in values for name in SPLIT_METRICS for mode in modes]
     return names

@@ -110,6 +110,7 @@ def render_metrics() -> str:
         *(f"| `wall_s/{phase}` | seconds of the step spent in the phase |" for phase in PHASES),
         *(f"| `{name}/MODE` | {meaning} |" for name, meaning in MODE_METRICS.items()),
         "| `part/NAME/MODE` | mean of a reward part, unweighted |",
+        "| `outcome/NAME/OUTCOME/MODE` | responses on which a reward part had the outcome abstain, timeout or error |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),
         *(f"| `source/SOURCE/{name}/MODE` | `{name}` of one data source |" for name in SPLIT_METRICS),
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.records import Request, Rollout, Score
+from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.updates.grpo import UpdateFigures
 from hybrid_rl.workers.cluster import Cluster, Handle, gather
 
@@ -35,17 +36,29 @@ class RolloutPool:
 
 
 class RewardPool:
-    """All reward workers."""
+    """All reward workers.
 
-    def __init__(self, handles: Sequence[Handle]) -> None:
+    Args:
+        max_error_share: by part, on how much of a batch the reward may fail.
+    """
+
+    def __init__(self, handles: Sequence[Handle], max_error_share: Mapping[str, float]) -> None:
         self._handles = handles
+        self._max_error_share = dict(max_error_share)
 
     def ready(self) -> None:
         """Wait until all are up."""
         gather([handle.call("ready") for handle in self._handles])
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        return spread_over(self._handles, "score", [[rollout] for rollout in rollouts])
+        """One score a rollout, in order.
+
+        Raises:
+            RewardError: a reward failed on more of them than is allowed.
+        """
+        scores: list[Score] = spread_over(self._handles, "score", [[rollout] for rollout in rollouts])
+        refuse_errors(scores, self._max_error_share)
+        return scores
 
 
 class Actor:

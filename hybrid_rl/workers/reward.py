@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from hybrid_rl.config import Config
 from hybrid_rl.quiet import quiet_environment
@@ -13,10 +14,17 @@ from hybrid_rl.scoring import Scorer
 class RewardWorker:
     def __init__(self, config: Config, wants_thought: Mapping[str, bool]) -> None:
         quiet_environment()
-        self._scorer = Scorer(config.rewards, config.search, wants_thought)
+        self._scorer = Scorer(
+            config.rewards,
+            config.search,
+            wants_thought,
+            processes=config.cluster.scorer_processes,
+            quarantine=Path(config.run.dir, "quarantine.jsonl") if config.run.dir else None,
+        )
+        self._scorer.begin()
 
     def ready(self) -> None:
         """Answers once the worker is up; what its constructor raised comes back from here."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        return [self._scorer.score(rollout) for rollout in rollouts]
+        return self._scorer.score_all(rollouts)

@@ -1,0 +1,1 @@
+"""For those who write rewards: list, start, test and measure one. Runs of training need nothing from here."""
