@@ -35,10 +35,10 @@ def indel(answer: str, gold: Any) -> float | None:
 
 
 def edit_similarity(answer: str, gold: Any) -> float | None:
-    """1 - lev(a, b) / max(|a|, |b|), in [0, 1]; None without a reference."""
-    gold = as_text(gold)
-    distance = levenshtein(answer, gold) if gold.strip() else None
-    return None if distance is None else 1 - distance / max(len(as_text(answer)), len(gold))
+    """1 - lev(a, b) / max(|a|, |b|) up to case and runs of blanks, in [0, 1]; None without a reference."""
+    answer, gold = (" ".join(as_text(text).lower().split()) for text in (answer, gold))
+    distance = levenshtein(answer, gold) if gold else None
+    return None if distance is None else 1 - distance / max(len(answer), len(gold))
 
 
 def cer(answer: Any, gold: Any) -> float | None:
