@@ -95,3 +95,9 @@ def _similarity(a: str, b: str) -> float:
         return 0.0
     distance = Levenshtein.normalized_distance(a, b)
     return 1 - distance if distance < 0.5 else 0.0
+
+
+def warm_up() -> None:
+    """Load what a first call would otherwise load within its time limit."""
+    import anls_star  # noqa: F401
+    import rapidfuzz.distance  # noqa: F401

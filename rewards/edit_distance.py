@@ -75,3 +75,8 @@ def _rate(answer: Any, gold: Any, units: Any) -> float | None:
 def affordable(answer: Sequence[Any], gold: Sequence[Any]) -> bool:
     """Whether the distance of two sequences can be had in time."""
     return len(answer) * len(gold) <= _MAX_PRODUCT
+
+
+def warm_up() -> None:
+    """Load what a first call would otherwise load within its time limit."""
+    import rapidfuzz.distance  # noqa: F401

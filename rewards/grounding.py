@@ -68,3 +68,8 @@ def _readable(gold: Any, *, one: bool) -> list[tuple[float, float, float, float]
     if boxes is None or (one and len(boxes) != 1) or any(intersection_over_union(box, box) == 0 for box in boxes):
         return None
     return boxes
+
+
+def warm_up() -> None:
+    """Load what a first call would otherwise load within its time limit."""
+    import scipy.optimize  # noqa: F401

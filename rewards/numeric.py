@@ -8,7 +8,7 @@ from typing import Any
 
 from rewards.answer_span import announced, answer_span, as_text, tagged
 from rewards.quantity import MAX_CHARACTERS, Quantity, read_quantity
-from rewards.unit_registry import convert
+from rewards.unit_registry import convert, registry
 
 _CURRENCY = re.compile(r"^(\s*-?)\s*([$€£¥])\s*(?=[\d.])|(?<=\d)\s*([$€£¥])\s*$")
 # Two tolerances that are equal on paper must be equal here: 1.05 lies within 5 % of 1.
@@ -140,3 +140,8 @@ def _tolerance(atol: float | str, gold: Quantity) -> float | None:
     if read is None or (read.unit is None) != (gold.unit is None):
         return None if read is None or read.value else 0.0
     return read.value if gold.unit is None else convert(read.value, read.unit, gold.unit)
+
+
+def warm_up() -> None:
+    """Build the registry of units, which a first call would otherwise build within its time limit."""
+    registry()

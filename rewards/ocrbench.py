@@ -53,3 +53,8 @@ def _short_or_similar(answer: str, gold: str, short: bool) -> float:
         return 0.0
     similarity = float(Levenshtein.normalized_similarity(answer, gold))
     return similarity if similarity >= 0.5 else 0.0
+
+
+def warm_up() -> None:
+    """Load what a first call would otherwise load within its time limit."""
+    import rapidfuzz.distance  # noqa: F401

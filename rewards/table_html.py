@@ -137,3 +137,9 @@ def _read(text: str) -> _Node | None:
     except (AssertionError, ValueError):  # the parser's way to give up on broken declarations
         return None
     return reader.root if reader.nodes <= _MAX_NODES else None
+
+
+def warm_up() -> None:
+    """Load what a first call would otherwise load within its time limit."""
+    import apted  # noqa: F401
+    import rapidfuzz.distance  # noqa: F401

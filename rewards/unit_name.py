@@ -6,6 +6,7 @@ from typing import Any
 
 from rewards.answer_span import answer_span, as_text
 from rewards.quantity import read_quantity
+from rewards.unit_registry import registry
 
 
 def unit_name(answer: str, gold: Any) -> float | None:
@@ -20,3 +21,8 @@ def unit_name(answer: str, gold: Any) -> float | None:
 def _read(text: str) -> Any:
     read = read_quantity(text, units=True)
     return read.unit if read is not None and read.value == 1.0 else None
+
+
+def warm_up() -> None:
+    """Build the registry of units, which a first call would otherwise build within its time limit."""
+    registry()
