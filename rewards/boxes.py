@@ -15,6 +15,9 @@ Box = tuple[float, float, float, float]
 MAX_BOXES = 256
 _NUMBER = r"[-+]?(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(?:[eE][-+]?\d{1,3})?"
 _BRACKETED = re.compile(r"[\[(<]\s{0,8}(" + _NUMBER + r"(?:\s{0,8}[,\s]\s{0,8}" + _NUMBER + r"){1,15})\s{0,8}[\])>]")
+# `(x1, y1), (x2, y2)`, as Qwen-VL writes a box.
+_POINT = r"\(\s{0,4}(" + _NUMBER + r")\s{0,4},\s{0,4}(" + _NUMBER + r")\s{0,4}\)"
+_CORNERS = re.compile(_POINT + r"\s{0,4},?\s{0,4}" + _POINT)
 _ONE = re.compile(_NUMBER)
 _KEYS = ("bbox_2d", "bbox", "box", "box_2d")
 
@@ -31,7 +34,9 @@ def read_boxes(value: Any) -> list[Box] | None:
             return None
         value = _json(text)
         if value is None:
-            value = [[float(n) for n in _ONE.findall(found)] for found in _BRACKETED.findall(text)]
+            corners = _CORNERS.findall(text)
+            value = [[float(n) for n in corner] for corner in corners]
+            value = value or [[float(n) for n in _ONE.findall(found)] for found in _BRACKETED.findall(text)]
             value = value or _bare(text)
     boxes: list[Box] = []
     if not _collect(value, boxes, depth=0) or not 0 < len(boxes) <= MAX_BOXES:

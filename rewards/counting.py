@@ -9,7 +9,25 @@ from rewards.answer_span import announced, as_text, tagged
 
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\d[\d,.]{0,30}(?!\w)", re.ASCII)
 _WHOLE = re.compile(r"[-+]?(?:\d{1,15}|\d{1,3}(?:,\d{3}){1,4})(?:\.0{1,6})?", re.ASCII)
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+]
 _WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r"|none)\b", re.IGNORECASE)
 _MAX_CHARACTERS = 4000
 
@@ -37,7 +55,9 @@ def read_count(text: str) -> int | None:
             # `one` is also a pronoun, so beside another number word it says nothing.
             words = words - {"one"} if len(words) > 1 else words
             numbers = {str(_WORDS.index(word)) if word != "none" else "0" for word in words}
-        values = {int(number.split(".")[0].replace(",", "")) if _WHOLE.fullmatch(number) else None for number in numbers}
+        values = {
+            int(number.split(".")[0].replace(",", "")) if _WHOLE.fullmatch(number) else None for number in numbers
+        }
         if len(values) == 1:
             return values.pop()
     return None

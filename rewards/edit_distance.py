@@ -67,7 +67,8 @@ def _rate(answer: Any, gold: Any, units: Any) -> float | None:
     found = [units(text) for text in hypotheses[: len(wanted)]]
     found += [units("")] * (len(wanted) - len(found))
     errors = sum(
-        Levenshtein.distance(a, b) if affordable(a, b) else max(len(a), len(b)) for a, b in zip(found, wanted, strict=True)
+        Levenshtein.distance(a, b) if affordable(a, b) else max(len(a), len(b))
+        for a, b in zip(found, wanted, strict=True)
     )
     return errors / sum(len(text) for text in wanted)
 

@@ -8,9 +8,7 @@ from typing import Any
 from rewards.boxes import generalised_iou, intersection_over_union, read_boxes, rescale
 
 
-def iou(
-    answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None
-) -> float | None:
+def iou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
     """Intersection over union of the one box of the answer and the one of the reference, in [0, 1].
 
     Args:
@@ -28,9 +26,7 @@ def iou(
     return intersection_over_union(rescale(found, image, pred_scale)[0], wanted[0])
 
 
-def giou(
-    answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None
-) -> float | None:
+def giou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
     """Generalised IoU of one box and one reference, in [-1, 1]; arguments as in `iou`. An unreadable answer is 0."""
     wanted = _readable(gold, one=True)
     if wanted is None:

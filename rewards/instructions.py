@@ -15,7 +15,9 @@ _MAX_CHARACTERS = 100_000
 _MAX_CONSTRAINTS = 64
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|[。！？]+")
 _LIST_ITEM = re.compile(r"^\s{0,16}(?:[-*+•]|\d{1,3}[.)])\s+\S", re.MULTILINE)
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['’-][^\W\u3040-\u30ff\u3400-\u9fff]+)*")
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['’-][^\W\u3040-\u30ff\u3400-\u9fff]+)*"
+)
 _SCRIPTS = {
     "latin": "LATIN", "cyrillic": "CYRILLIC", "greek": "GREEK", "arabic": "ARABIC", "hebrew": "HEBREW",
     "devanagari": "DEVANAGARI", "thai": "THAI", "korean": "HANGUL", "chinese": "CJK", "japanese": "KANA",
@@ -55,7 +57,9 @@ def _read(gold: Any) -> list[Mapping[str, Any]] | None:
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_CONSTRAINTS:
         return None
-    known = all(isinstance(item, dict) and isinstance(item.get("kind"), str) and item["kind"] in KINDS for item in value)
+    known = all(
+        isinstance(item, dict) and isinstance(item.get("kind"), str) and item["kind"] in KINDS for item in value
+    )
     return value if known else None
 
 
@@ -147,8 +151,9 @@ KINDS: Mapping[str, Check] = MappingProxyType(
         "no_commas": lambda text, item: not any(sign in text for sign in ",，、"),
         "quoted": lambda text, item: len(text) > 1 and text[0] + text[-1] in ('""', "“”", "「」", "«»"),
         "title": lambda text, item: re.search(r"<<[^<>\n]{1,200}>>", text) is not None,
-        "one_of": lambda text, item: text.strip(" .").casefold()
-        in {option.strip(" .").casefold() for option in _listed(item, "options")},
+        "one_of": lambda text, item: (
+            text.strip(" .").casefold() in {option.strip(" .").casefold() for option in _listed(item, "options")}
+        ),
     }
 )
 """Checks by kind. Counts take `min`, `max` and `exactly`."""

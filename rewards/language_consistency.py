@@ -12,7 +12,9 @@ from hybrid_rl.records import Prompt
 _MAX_CHARACTERS = 50_000
 _MIN_UNITS = 3
 # Code and formulas are written in Latin letters in every language, and so are names of variables.
-_NEUTRAL = re.compile(r"```.{0,20000}?```|`[^`\n]{1,200}`|\$[^$\n]{1,400}\$|\\[A-Za-z]+|https?://\S+|</?[A-Za-z_]{1,20}>", re.DOTALL)
+_NEUTRAL = re.compile(
+    r"```.{0,20000}?```|`[^`\n]{1,200}`|\$[^$\n]{1,400}\$|\\[A-Za-z]+|https?://\S+|</?[A-Za-z_]{1,20}>", re.DOTALL
+)
 _KANA = {"HIRAGANA", "KATAKANA"}
 
 

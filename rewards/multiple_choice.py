@@ -13,12 +13,12 @@ from rewards.text_match import normal
 # What introduces a choice; the last one that is followed by labels wins.
 _MARKER = re.compile(
     r"\\boxed\s?\{|\b(?:answer|option|choice)s?\b[\"'*_\s]{0,6}(?::|=|\b(?:is|are|would be|should be|must be)\b)?"
-    r"|\b(?:it's|it is|choose|pick|select|chose|go with|so|therefore|thus|hence)\b(?:,|:|\s+it\s+is\b|\s+it's\b)?"
+    r"|\b(?:it's|it is|choose|pick|select|chose|go with|final|so|therefore|thus|hence)\b(?:,|:|\s+it\s+is\b|\s+it's\b)?"
     r"|答案(?:是|为|应该是|应为|选)?|(?:应选|故选|因此选|所以选|选择|选项|选)",
     re.IGNORECASE,
 )
 _STRONG = re.compile(r"boxed|answer|答案|故选|应选", re.IGNORECASE)
-_MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
+_MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$\"]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 

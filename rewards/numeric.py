@@ -14,6 +14,7 @@ _CURRENCY = re.compile(r"^(\s*-?)\s*([$€£¥])\s*(?=[\d.])|(?<=\d)\s*([$€£�
 # Two tolerances that are equal on paper must be equal here: 1.05 lies within 5 % of 1.
 _ROUNDING = 1e-12
 _MAX_VALUES = 100
+_ASSERTS = re.compile(r"\b(?:is|are|equals|was)\b|=|≈")
 
 Values = tuple[str, list[float]]
 
@@ -49,7 +50,12 @@ def numeric(
     if wanted is None or isinstance(atol, str):
         return None
     found = _first_read(answer, _values)
-    if found is None or len(found[1]) != len(wanted[1]) or found[0] != wanted[0] and "bare" not in (found[0], wanted[0]):
+    if (
+        found is None
+        or len(found[1]) != len(wanted[1])
+        or found[0] != wanted[0]
+        and "bare" not in (found[0], wanted[0])
+    ):
         return 0.0
     if "one" in (found[0], wanted[0]) and found[0] != wanted[0]:
         return 0.0
@@ -64,10 +70,11 @@ def _near(answer: float, gold: float, rtol: float, atol: float) -> bool:
 
 
 def _first_read(answer: str, reader: Any) -> Any:
-    """What the reader makes of the marked span, else of the first words in it before a sign that ends a sentence."""
+    """What the reader makes of the marked span, else of the whole, else of what stands behind its last `is` or `=`."""
     text = as_text(answer)
     whole = tagged(text)
-    for candidate in (answer_span(text), announced(whole), whole):
+    tail = _ASSERTS.split(whole[-MAX_CHARACTERS:])[-1]
+    for candidate in (answer_span(text), announced(whole), whole, tail):
         read = reader(candidate) if candidate is not None and len(candidate) <= 10 * MAX_CHARACTERS else None
         if read is not None:
             return read

@@ -10,7 +10,9 @@ from rewards.answer_span import as_text, golds
 
 # A quotation, or what stands behind the last word that announces a reading.
 _QUOTED = re.compile(r"[\"“«「『]([^\"“”«»「」『』]{1,2000})[\"”»」』]")
-_ANNOUNCES = re.compile(r"(?:\b(?:says|reads|read|is|shows|displays|states|spells)\b\s{0,4}:?|:|：|写着|是)\s{0,4}", re.IGNORECASE)
+_ANNOUNCES = re.compile(
+    r"(?:\b(?:says|reads|read|is|shows|displays|states|spells)\b\s{0,4}:?|:|：|写着|是)\s{0,4}", re.IGNORECASE
+)
 _EDGE = "\"'“”«»「」『』`*.。!！?？,，;；:：()[] "
 _FRAME_WORDS = 12
 _MAX_CHARACTERS = 20_000

@@ -11,11 +11,14 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPEAKS_OF_A_LABEL = re.compile(
     r"\s+(?:is|are|was|because|since|as|per|and|or|but|by|for|not|would|should|must|seems|fits|holds|follows)\b",
 )
-_NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\bneither|\bnor|不是|不选|排除|并非)\s*(?:\boption\s+)?[(\[]?\s*$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bneither|\bnor|不是|不选|排除|并非)\s*(?:\boption\s+)?[(\[]?\s*$", re.IGNORECASE
+)
 _REFUTED = re.compile(
     r"[)\]]?\s*(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|[)\]]?\s*(?:不对|是错|错误)",
     re.IGNORECASE,
 )
+_AROUND_SEVERAL = re.compile(r"^(?:[Bb]oth\s+|[(\[](?=\s?\w+\s?[,、，]))")
 _JOIN = r"\s*(?:,|;|/|&|、|\band\b|和|与|及|\s)\s*"
 _OR = re.compile(r"[)\]]?\s*(?:,\s*)?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
 
@@ -66,7 +69,8 @@ class LabelReader:
     def behind_marker(self, text: str) -> frozenset[str] | None:
         """The labels right behind a marker, or None if something else stands there or the choice is left open."""
         text = text.lstrip(" \t\r\n:：=\"'“”{.-—>").removeprefix("option ").removeprefix("Option ")
-        text = text.removeprefix("(") if re.match(r"\(\s?\w+\s?[,、，]", text) else text
+        # A bracket around several labels, and `both` in front of two.
+        text = _AROUND_SEVERAL.sub("", text, count=1)
         found = self._start(text)
         if found is None:
             # A lower-case letter is a label only where nothing but a sign follows.
@@ -77,14 +81,15 @@ class LabelReader:
 
     def leading(self, text: str) -> frozenset[str] | None:
         """The labels at the start of a text, if they are set off from it: `B. Because ...`, `B不是 A`."""
-        found = self._start(text, bare_only=True)
-        return found
+        return self._start(_AROUND_SEVERAL.sub("", text, count=1), bare_only=True)
 
     def named(self, text: str) -> frozenset[str] | None:
         """All labels that a text names and does not rule out."""
         found = set()
         for item in self._item.finditer(text):
-            if self._is_word(item.group(), text[item.end() :]) or _NEGATED.search(text[max(0, item.start() - 24) : item.start()]):
+            if self._is_word(item.group(), text[item.end() :]) or _NEGATED.search(
+                text[max(0, item.start() - 24) : item.start()]
+            ):
                 continue
             if not _REFUTED.match(text[item.end() :]):
                 found |= self._labels(item.group())
@@ -124,7 +129,7 @@ class LabelReader:
                 break
             separator = self._separator.match(text, position)
             position = separator.end() if separator else position
-            if not separator and not text[position : position + 1] in ("(", "["):
+            if not separator and text[position : position + 1] not in ("(", "["):
                 break
         return frozenset(found), end
 
@@ -133,4 +138,6 @@ class LabelReader:
 
     def _is_word(self, item: str, rest: str) -> bool:
         """Whether what looks like a label is the article "A" or the pronoun "I"."""
-        return item.strip() in ("A", "I") and bool(re.match(r"\s+[a-z]|['’]", rest)) and not _SPEAKS_OF_A_LABEL.match(rest)
+        return (
+            item.strip() in ("A", "I") and bool(re.match(r"\s+[a-z]|['’]", rest)) and not _SPEAKS_OF_A_LABEL.match(rest)
+        )

@@ -27,6 +27,7 @@ _REWRITTEN = (
     (re.compile(r"\\(?:pi)(?![A-Za-z])|%pi\b"), "pi"),
     (re.compile(r"\\(?:,|;|!|:| |quad|left|right)|\$"), " "),
     (re.compile(r"\^?\\circ\s?(?=[CF]\b)|º"), "°"),
+    (re.compile(r"\bdeg(?:rees?)?\s+(?=(?:celsius|fahrenheit)\b)", re.IGNORECASE), ""),
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"(?<=\d)\s?x\s?(?=10\s?\^)"), "*"),
     (re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,6})"), r"^(\1)"),

@@ -58,7 +58,7 @@ class _Node:
 
 
 class _Costs:
-    """PubTabNet's costs: 1 to insert or delete a node; to rename, 1 for another tag or span, else the cells' distance."""
+    """PubTabNet's: 1 to insert or delete a node; to rename one, 1 for another tag or span, else the cells' distance."""
 
     def __init__(self, content: bool) -> None:
         self.content = content

@@ -7,7 +7,16 @@ from functools import cache, lru_cache
 from typing import Any
 
 _NAME = re.compile(r"[A-Za-zµμΩÅ°_]{1,32}")
-_SPELLINGS = {"°C": "degC", "°F": "degF", "°": "degree", "℃": "degC", "℉": "degF", "Å": "angstrom", "ohms": "ohm"}
+_SPELLINGS = {
+    "°C": "degC",
+    "°F": "degF",
+    "°": "degree",
+    "℃": "degC",
+    "℉": "degF",
+    "Å": "angstrom",
+    "celsius": "degC",
+    "fahrenheit": "degF",
+}
 
 
 @cache
@@ -23,7 +32,7 @@ def unit(name: str) -> Any:
     """The pint unit of one name (`kg`, `kilofeet`), or None for a name that is none. Never evaluates text."""
     import pint
 
-    name = _SPELLINGS.get(name, name)
+    name = _SPELLINGS.get(name, _SPELLINGS.get(name.lower(), name))
     if not _NAME.fullmatch(name):
         return None
     # Symbols are case-sensitive (mN, MN); words are not (Meters).

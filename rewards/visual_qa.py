@@ -8,7 +8,8 @@ from typing import Any
 from rewards.answer_span import as_text, golds, tagged
 
 _MAX_CHARACTERS = 1000
-_NUMBER_WORDS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
+_TO_TEN = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_TO_TEN)}
 _NUMBER_WORDS["none"] = "0"
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`?!'
