@@ -81,11 +81,10 @@ def boxed(text: str) -> str | None:
 
 def announced(text: str) -> str | None:
     """What the last announcement in the text announces: the rest of its line, or the box; None without one."""
-    last = None
-    for last in _ANNOUNCED.finditer(text):
-        pass
-    if last is None:
+    found = list(_ANNOUNCED.finditer(text))
+    if not found:
         return None
+    last = found[-1]
     if last.group().startswith("\\"):
         return boxed(text)
     rest = text[last.end() :].lstrip(_DECORATION)

@@ -14,7 +14,7 @@ _CURRENCY = re.compile(r"^(\s*-?)\s*([$€£¥])\s*(?=[\d.])|(?<=\d)\s*([$€£�
 # Two tolerances that are equal on paper must be equal here: 1.05 lies within 5 % of 1.
 _ROUNDING = 1e-12
 _MAX_VALUES = 100
-_ASSERTS = re.compile(r"\b(?:is|are|equals|was)\b|=|≈")
+_ASSERTS = re.compile(r"\b(?:is|are|equals|was)\b|(?<![!<>])=|≈")
 
 Values = tuple[str, list[float]]
 
