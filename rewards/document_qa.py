@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from rewards.answer_span import as_text, golds, tagged
 from rewards.edit_distance import affordable
@@ -43,7 +43,7 @@ def anls_star(answer: Any, gold: Any) -> float | None:
         return None
     if not _fits(answer):
         return 0.0
-    return float(anls_score(_with_tuples(gold), answer))
+    return float(cast(float, anls_score(_with_tuples(gold), answer)))
 
 
 def _from_json(text: str) -> Any:
