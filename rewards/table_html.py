@@ -60,6 +60,8 @@ class _Node:
 class _Costs:
     """PubTabNet's: 1 to insert or delete a node; to rename one, 1 for another tag or span, else the cells' distance."""
 
+    valuecls = float  # apted sums costs in it
+
     def __init__(self, content: bool) -> None:
         self.content = content
 
