@@ -29,7 +29,7 @@ from rewards.repetition import Repetition
         ("4 0 2 1 5", "40215", 0),
         ("4021", "40215", 0),
         ("", "40215", 0),
-        ("Total", "total", 0),
+        ("Total", "total", 1),
     ],
 )
 def test_ocr_match(answer: str, gold: str, expected: float) -> None:

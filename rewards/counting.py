@@ -1,0 +1,63 @@
+"""Counts: the one whole number that an answer names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rewards.answer_span import announced, as_text, tagged
+
+_NUMBER = re.compile(r"(?<![\w.,])[-+]?\d[\d,.]{0,30}(?!\w)", re.ASCII)
+_WHOLE = re.compile(r"[-+]?(?:\d{1,15}|\d{1,3}(?:,\d{3}){1,4})(?:\.0{1,6})?", re.ASCII)
+_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+]
+_WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r"|none)\b", re.IGNORECASE)
+_MAX_CHARACTERS = 4000
+
+
+def count(answer: str, gold: Any) -> float | None:
+    """1 if the answer names the count of the reference and no other number, else 0; None for an unreadable reference.
+
+    A count that is announced (`Answer: 3`) may stand beside other numbers. Number words up to sixteen count where the
+    answer has no digits.
+    """
+    wanted = read_count(as_text(gold))
+    return None if wanted is None else float(read_count(as_text(answer)) == wanted)
+
+
+def read_count(text: str) -> int | None:
+    """The single whole number in a text, or None for none, several, or one that is not whole."""
+    whole = tagged(text)
+    found = announced(whole)
+    for candidate in (found, whole):
+        if candidate is None or len(candidate) > _MAX_CHARACTERS:
+            continue
+        numbers = {number.rstrip(".,") for number in _NUMBER.findall(candidate)}
+        if not numbers:
+            words = {word.lower() for word in _WORD.findall(candidate)}
+            # `one` is also a pronoun, so beside another number word it says nothing.
+            words = words - {"one"} if len(words) > 1 else words
+            numbers = {str(_WORDS.index(word)) if word != "none" else "0" for word in words}
+        values = {
+            int(number.split(".")[0].replace(",", "")) if _WHOLE.fullmatch(number) else None for number in numbers
+        }
+        if len(values) == 1:
+            return values.pop()
+    return None
