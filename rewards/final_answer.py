@@ -124,8 +124,12 @@ _FILLER = re.compile(
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\d\s])|[。！？।؟\n]+")
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200}?)\*\*")
-_NUMBER = r"[-+−]?\s?[$€£]?(?:\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|(?:\d[\d,' ]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+)?|\.\d+|[½⅓⅔¼¾])"
-_VALUE = re.compile(rf"(?<![\w.^({{+*/-])(?:\(\s*)?({_NUMBER}(?:\s?\\?%)?)(?![\w^²³!(]|\.\d)|(?<=[^\W\da-zA-Z_])({_NUMBER})", re.ASCII)
+_NUMBER = (
+    r"[-+−]?\s?[$€£]?(?:\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|(?:\d[\d,' ]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+)?|\.\d+|[½⅓⅔¼¾])"
+)
+_VALUE = re.compile(
+    rf"(?<![\w.^({{+*/-])(?:\(\s*)?({_NUMBER}(?:\s?\\?%)?)(?![\w^²³!(]|\.\d)|(?<=[^\W\da-zA-Z_])({_NUMBER})", re.ASCII
+)
 _VERB = re.compile(r"(?:\b(?:is|are|equals|est|es|be|to|of|total)\b|[=:：为是は]|≈|\\approx)\s*")
 _DENIED = re.compile(r"\b(?:not|isn't|never|no|neither|nor|cannot|wrong|incorrect)\W+(?:\w+\W+)?$", re.IGNORECASE)
 _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
@@ -177,6 +181,8 @@ def _stated(text: str) -> str | None:
     display = re.match(r"(?:\$\$|\\\[)", text)
     sentence = text if display else _SENTENCE.split(text, maxsplit=1)[0]
     sentence = _tidy(_FILLER.sub("", sentence))
+    if sentence.count("**") == 1:
+        sentence = _tidy(sentence.replace("**", ""))
     if (math := _MATH.match(sentence)) and display:
         sentence = math[0]
     for candidate in (sentence, _tidy(_CONNECTIVE.sub("", sentence))):
@@ -237,5 +243,13 @@ def _value_in(sentence: str) -> str | None:
             return None
         return (chosen[1] or chosen[2]).strip()
     if last and not _DENIED.search(sentence[: last.start()]):
-        return last[0]
+        return ", ".join(m[0] for m in _last_run(formulas, sentence))
     return None
+
+
+def _last_run(formulas: list[re.Match[str]], sentence: str) -> list[re.Match[str]]:
+    """The last formulas between which nothing but a comma or "and" stands."""
+    first = len(formulas) - 1
+    while first and not _SEPARATOR.sub("", sentence[formulas[first - 1].end() : formulas[first].start()]):
+        first -= 1
+    return formulas[first:]

@@ -17,6 +17,12 @@ from rewards.math_reading.tree import Call, Node, Num, Struct, walk
 from rewards.math_reading.units import conversion, spelled_scales, split_unit
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{1,80}")
+# Words of sentences; letters that are multiplied do not spell them between blanks.
+_PROSE = re.compile(
+    r"(?:^|\s)(?:the|is|are|was|we|it|its|so|of|get|this|that|thus|hence|has|have|costs?|then|there|be|to|my|our|if|for|how|"
+    r"let|sum|an|as|just|by|with|not|need|can|will|would|in|at|on|from)(?:\s|,|$)",
+    re.IGNORECASE,
+)
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _SHORT_WORDS = frozenset({"yes", "no", "odd", "even", "one", "two", "none", "all"})
 
@@ -181,6 +187,6 @@ def can_be_read(text: str) -> bool:
         answer = Answer(text)
     except Unreadable:
         return False
+    if _PROSE.search(answer.folded):
+        return False
     return bool(answer.readings) or (bool(answer.words[0]) and len(answer.words[0].split()) <= 4)
-
-

@@ -82,6 +82,7 @@ class Evaluator:
 
     def __init__(self, mp: Any, point: Mapping[str, Any]) -> None:
         self.mp, self.point, self.steps = mp, dict(point), 0
+        self.left_reals = False  # whether a function of real values was not real
 
     def __call__(self, node: Node) -> Any:
         self.steps += 1
@@ -140,6 +141,7 @@ class Evaluator:
             raise Undefined(str(error)) from None
         if not self.mp.isfinite(value):
             raise Undefined("not finite")
+        self.left_reals |= isinstance(value, self.mp.mpc) and not any(isinstance(x, self.mp.mpc) for x in v)
         return value
 
     def _scalar(self, name: str, v: list[Any]) -> Any:

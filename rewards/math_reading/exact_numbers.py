@@ -9,14 +9,20 @@ from rewards.math_reading.tree import Num
 
 _EXPONENT = r"(?:[eE](?P<exp>[+-]?\d{1,4})(?!\d))?"
 # Tried in this order; each gives the digits before and after the decimal point.
-_EUROPEAN = re.compile(r"(?P<int>\d{1,3}(?:\.\d{3})+),(?P<dec>\d+)(?![\d,])|(?P<int2>\d{4,}),(?P<dec2>\d{1,2})(?![\d,])")
+_EUROPEAN = re.compile(
+    r"(?P<int>\d{1,3}(?:\.\d{3})+),(?P<dec>\d+)(?![\d,])|(?P<int2>\d{4,}),(?P<dec2>\d{1,2})(?![\d,])"
+)
 _EUROPEAN_MANY = re.compile(r"(?P<int>\d{1,3}(?:\.\d{3}){2,})(?P<dec>)(?![\d.])")
 _ZERO_COMMA = re.compile(r"(?P<int>0),(?P<dec>\d+)(?![\d,])")
 _GROUPED = re.compile(
     r"(?P<int>[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3})(?![\d]|,\d)(?:\.(?P<dec>\d*))?" + _EXPONENT, re.ASCII
 )
-_SPACED = re.compile(r"(?P<int>[1-9]\d{0,2}(?:(?:'\d{3})+|(?: \d{3})+|(?:_\d{3})+))(?!\d| \d)(?:\.(?P<dec>\d*))?" + _EXPONENT, re.ASCII)
-_PLAIN = re.compile(r"(?P<int>\d+)(?:\.(?P<dec>\d*))?" + _EXPONENT + r"|\.(?P<only>\d+)(?:[eE](?P<exp2>[+-]?\d{1,4})(?!\d))?", re.ASCII)
+_SPACED = re.compile(
+    r"(?P<int>[1-9]\d{0,2}(?:(?:'\d{3})+|(?: \d{3})+|(?:_\d{3})+))(?!\d| \d)(?:\.(?P<dec>\d*))?" + _EXPONENT, re.ASCII
+)
+_PLAIN = re.compile(
+    r"(?P<int>\d+)(?:\.(?P<dec>\d*))?" + _EXPONENT + r"|\.(?P<only>\d+)(?:[eE](?P<exp2>[+-]?\d{1,4})(?!\d))?", re.ASCII
+)
 _REPEATING = re.compile(r"\s*(?:\\overline|\\bar|\\dot)\s*\{?\s*(?P<rep>\d+)\s*\}?")
 
 

@@ -50,7 +50,9 @@ class FormulaReader(SpecialForms):
         """The next sign: a character, or a bracket with its backslash; empty at the end."""
         self.blank()
         sign = self.text[self.at : self.at + 1]
-        return self.text[self.at : self.at + 2] if sign == "\\" and self.text[self.at + 1 : self.at + 2] in "{}" else sign
+        return (
+            self.text[self.at : self.at + 2] if sign == "\\" and self.text[self.at + 1 : self.at + 2] in "{}" else sign
+        )
 
     def take(self, sign: str) -> bool:
         self.blank()
@@ -195,7 +197,9 @@ class FormulaReader(SpecialForms):
         if not sign:
             return False
         if sign == "\\":
-            return not re.match(r"\\(?:\\|(?:choose|end|rfloor|rceil|rangle|over)\b)", self.text[self.at : self.at + 10])
+            return not re.match(
+                r"\\(?:\\|(?:choose|end|rfloor|rceil|rangle|over)\b)", self.text[self.at : self.at + 10]
+            )
         return sign.isalnum() or sign in ("(", "[", "{", "\\{", ".", "∞", "…", "∅") or (sign == "|" and not self.bars)
 
     def factor(self) -> Node:
@@ -319,6 +323,9 @@ class FormulaReader(SpecialForms):
         if run in PLAIN_FUNCTIONS:
             self.at += len(run)
             return self.applied(FUNCTIONS[run])
+        if run in ("Matrix", "Tuple", "Point"):
+            self.at += len(run)
+            return self.atom()
         if run in GREEK and len(run) > 2:
             self.at += len(run)
             return Sym(run)

@@ -18,9 +18,35 @@ _SIGNS = {
     "٫": ".", "٬": ",", "٪": "%", "،": ",", "、": ",", "。": ".", "“": '"', "”": '"', "π": r"\pi ", "µ": "μ",
     "ϵ": r"\epsilon ", "ε": r"\epsilon ", "φ": r"\phi ", "ϕ": r"\phi ", "ι": "ι", "ℓ": "l", "⊤": "^T",
 }  # fmt: skip
-_GREEK = "alpha beta gamma delta zeta eta theta kappa lambda mu nu xi rho sigma tau chi psi omega".split()
-_SIGNS |= {unicodedata.lookup(f"GREEK SMALL LETTER {'LAMDA' if n == 'lambda' else n.upper()}"): f"\\{n} " for n in _GREEK}
-_SIGNS |= {c: f"\\{n} " for c, n in zip("ΓΔΘΛΞΠΣΦΨΩ", "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), strict=True)}
+_GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "zeta",
+    "eta",
+    "theta",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "rho",
+    "sigma",
+    "tau",
+    "chi",
+    "psi",
+    "omega",
+]
+_SIGNS |= {
+    unicodedata.lookup(f"GREEK SMALL LETTER {'LAMDA' if n == 'lambda' else n.upper()}"): f"\\{n} " for n in _GREEK
+}
+_SIGNS |= {
+    c: f"\\{n} "
+    for c, n in zip(
+        "ΓΔΘΛΞΠΣΦΨΩ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega"], strict=True
+    )
+}
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u2061\u2062\u2063"
 _SUPER = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ"
 _SUB = "₀₁₂₃₄₅₆₇₈₉₊₋"
@@ -80,7 +106,9 @@ _WORDS |= dict.fromkeys(_DROPPED.split(), "") | dict.fromkeys(_BLANKS.split(), "
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SPACES = re.compile(r"(?<!\\)\\!\s*|\{,\}|(?<!\\)\\([,;:> ])|~|(?<!\\)\\(?=\s|$)")
 _MATH = re.compile(r"\\[()\[\]]|\$")
-_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf|operatorname|textit|mathit|hbox|rm|boldsymbol|textnormal|mathsf|bm)\s*\*?\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf|operatorname|textit|mathit|hbox|rm|boldsymbol|textnormal|mathsf|bm)\s*\*?\s*\{([^{}]*)\}"
+)
 _CONNECTIVE = re.compile(r"\s*(?:,|;)?\s*\b(?:and|or|und|oder|et|ou|AND|OR|And|Or)\b\s*,?\s*")
 _ASSIGNED = re.compile(r"(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|(?<=[)\]}\d])(?:and|or)(?=[(\[{\d\\-])")
 

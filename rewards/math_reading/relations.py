@@ -10,6 +10,7 @@ from rewards.math_reading.tree import Call, Node, Num, Struct, Sym, walk
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "≈": "≈", "∈": "∈"}
 _MINUS_INFINITY = Call("neg", (Sym("oo"),))
+_REALS = Call("fn:mathbb", (Sym("R"),))
 _NAMING = ("*", "/", "abs", "sin", "cos", "tan", "ln", "log", "det", "^", "re", "im", "arg")
 _MAX_DEGREE = 12
 Interval = tuple[Node, Node, str]
@@ -23,7 +24,9 @@ def is_name(node: Node) -> bool:
         if node.name.startswith(("fn:", "at:")):
             return True
         if node.name == "*":  # A(x), read as a product
-            return all(is_name(a) for a in node.args) or (isinstance(node.args[0], Sym) and isinstance(node.args[1], Num) and node.args[0].name.isupper())
+            return all(is_name(a) for a in node.args) or (
+                isinstance(node.args[0], Sym) and isinstance(node.args[1], Num) and node.args[0].name.isupper()
+            )
         return node.name in _NAMING and all(is_name(a) for a in node.args)
     return isinstance(node, Struct) and node.kind in ("seq", "ratio") and all(is_name(a) for a in node.items)
 
@@ -53,8 +56,15 @@ def value_of(node: Struct) -> Node | None:
 
 def interval_of(node: Node) -> Interval | None:
     """Lower end, upper end, brackets: of `[a, b)`, of `x < 3`, of `1 < x <= 2`, of `x in (0, 1)`."""
-    if isinstance(node, Struct) and node.kind == "seq" and len(node.items) == 2 and node.mark in ("()", "[]", "(]", "[)"):
+    if (
+        isinstance(node, Struct)
+        and node.kind == "seq"
+        and len(node.items) == 2
+        and node.mark in ("()", "[]", "(]", "[)")
+    ):
         return node.items[0], node.items[1], node.mark
+    if node == _REALS:
+        return _MINUS_INFINITY, Sym("oo"), "()"
     if not isinstance(node, Struct) or node.kind != "rel":
         return None
     relations, items = node.mark.split(), list(node.items)
@@ -102,7 +112,7 @@ def _constant_ratio(first: Node, second: Node) -> Any:
     if not free_symbols(first) or free_symbols(first) != free_symbols(second):
         return None
     quotients = []
-    for x, y in values((first, second)):
+    for (x, y), _ in values((first, second)):
         if isinstance(x, tuple) or isinstance(y, tuple) or abs(x) < 1e-30 or abs(y) < 1e-30:
             return None
         quotients.append(x / y)

@@ -39,7 +39,12 @@ def points(names: set[str], *, integers: bool) -> Iterator[dict[str, Any]]:
 def free_symbols(*nodes: Node) -> set[str]:
     """Variables: all symbols but constants and the indices of sums."""
     names = set().union(*(symbols(n) for n in nodes)) - CONSTANTS
-    bound = {n.args[0].name for node in nodes for n in walk(node) if isinstance(n, Call) and n.name in ("sum", "prod") and isinstance(n.args[0], Sym)}
+    bound = {
+        n.args[0].name
+        for node in nodes
+        for n in walk(node)
+        if isinstance(n, Call) and n.name in ("sum", "prod") and isinstance(n.args[0], Sym)
+    }
     return names - bound
 
 
@@ -47,14 +52,15 @@ def has_series(*nodes: Node) -> bool:
     return any(isinstance(n, Call) and n.name in ("sum", "prod") for node in nodes for n in walk(node))
 
 
-def values(nodes: tuple[Node, ...]) -> Iterator[tuple[Any, ...]]:
-    """The values of all nodes at the points where all of them exist."""
+def values(nodes: tuple[Node, ...]) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """The values of all nodes at the points where all of them exist; False where a root or logarithm left the reals."""
     for point in points(free_symbols(*nodes), integers=has_series(*nodes)):
-        evaluate = Evaluator(context(), point)
+        evaluators = [Evaluator(context(), point) for _ in nodes]
         try:
-            yield tuple(evaluate(node) for node in nodes)
+            found = tuple(evaluate(node) for evaluate, node in zip(evaluators, nodes, strict=True))
         except Undefined:
             continue
+        yield found, not any(evaluate.left_reals for evaluate in evaluators)
 
 
 def same_value(a: Node, b: Node) -> bool:
@@ -68,8 +74,8 @@ def same_value(a: Node, b: Node) -> bool:
         if isinstance(decimal, Num) and is_rounded(decimal) and not free_symbols(other) and _rounded(decimal, other):
             return True
     real, unreal = [], []
-    for x, y in values((a, b)):
-        both_real = _is_real(x) and _is_real(y)
+    for (x, y), within_reals in values((a, b)):
+        both_real = within_reals and _is_real(x) and _is_real(y)
         (real if both_real else unreal).append(close(x, y) or _vanishes(a, b, x, y))
         if both_real and not real[-1]:
             return False
@@ -117,7 +123,7 @@ def _rounded(decimal: Num, other: Node) -> bool:
     """Whether the decimal is the other value, cut or rounded at its last digit."""
     if isinstance(other, Num) or exact(other) is not None:
         return False
-    for (value,) in values((other,)):
+    for (value,), _ in values((other,)):
         if not isinstance(value, tuple) and _is_real(value):
             distance = abs(context().re(value) - context().mpf(decimal.value.numerator) / decimal.value.denominator)
             return bool(distance * 10 ** (decimal.places or 0) < 1)

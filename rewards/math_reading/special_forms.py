@@ -13,6 +13,7 @@ from rewards.math_reading.vocabulary import CONSTANTS, FUNCTIONS, PLAIN_FUNCTION
 
 _DIGIT_FRACTION = re.compile(r"\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?")
+_BUILDER = re.compile(r"\s*[a-zA-Z]\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(?=.*[<>=∈])")
 _MANY = {"max", "min", "gcd", "lcm", "binomial"}
 _ENDS_ARGUMENT = re.compile(r"[A-Za-z]+|\\[A-Za-z]+")
 
@@ -62,6 +63,11 @@ class SpecialForms:
             self.expect("}")
             return Struct("set", node.items) if isinstance(node, Struct) and node.kind == "list" else node
         if sign == "\\{":
+            if builder := _BUILDER.match(self.text, self.at):  # {x | x > 3} is what the condition says
+                self.at = builder.end()
+                node = self.listing("list")
+                self.expect("\\}")
+                return node
             node = self.listing("set")
             self.expect("\\}")
             return node
@@ -196,11 +202,23 @@ class SpecialForms:
             end = self.text.find("}", self.at)
             word, self.at = self.text[self.at : end], end + 1
             return Struct("text", (), " ".join(word.split()).casefold())
-        if name in ("overline", "bar", "vec", "overrightarrow", "hat", "widehat", "mathbb", "mathcal", "tilde", "angle", "triangle"):
+        if name in (
+            "overline",
+            "bar",
+            "vec",
+            "overrightarrow",
+            "hat",
+            "widehat",
+            "mathbb",
+            "mathcal",
+            "tilde",
+            "angle",
+            "triangle",
+        ):
             inner = self.argument()
             return Call(f"fn:{name}", (inner,))
         if name == "langle":
-            node = self.listing("seq", "<>")
+            node = self.listing("seq", "()")  # a vector is written as the point it leads to
             self.expect("\\rangle")
             return node
         if name in ("mathrm", "rm", "mathbf", "operatorname"):
@@ -213,7 +231,9 @@ class SpecialForms:
         self.expect("^")
         upper = self.argument()
         body = self.term()
-        if not (isinstance(lower, Struct) and lower.kind == "rel" and lower.mark == "=" and isinstance(lower.items[0], Sym)):
+        if not (
+            isinstance(lower, Struct) and lower.kind == "rel" and lower.mark == "=" and isinstance(lower.items[0], Sym)
+        ):
             raise Unreadable("a sum without its index")
         return Call(name, (lower.items[0], lower.items[1], upper, body))
 

@@ -18,10 +18,17 @@ def same(a: Node, b: Node) -> bool:
     if _kind(a) == "rel" or _kind(b) == "rel":
         return _same_with_relation(a, b)
     if isinstance(a, Struct) and isinstance(b, Struct):
-        return _same_structure(a, b)
+        return _same_structure(*_as_matrices(a, b))
+    if interval_of(a) and interval_of(b):
+        return _same_with_relation(a, b)
     if _kind(a) == "ratio" or _kind(b) == "ratio":
         ratio, number = (a, b) if isinstance(a, Struct) and a.kind == "ratio" else (b, a)
-        return isinstance(ratio, Struct) and len(ratio.items) == 2 and is_scalar(number) and _same_scalar(Call("/", ratio.items), number)
+        return (
+            isinstance(ratio, Struct)
+            and len(ratio.items) == 2
+            and is_scalar(number)
+            and _same_scalar(Call("/", ratio.items), number)
+        )
     return False
 
 
@@ -53,7 +60,9 @@ def _parts(item: Node) -> tuple[Node, ...]:
 
 def _unnamed(items: list[Node]) -> list[Node]:
     """`n = 2, 3, 4` and `x = 2, x = -3` as values; groups of equations `p = 5, q = 2; ...` as tuples."""
-    named = [i for i in items if isinstance(i, Struct) and i.kind == "rel" and i.mark in ("=", "∈") and is_name(i.items[0])]
+    named = [
+        i for i in items if isinstance(i, Struct) and i.kind == "rel" and i.mark in ("=", "∈") and is_name(i.items[0])
+    ]
     if named and named[0] is items[0]:
         only_first = len(named) == 1 and len(items) > 1 and all(_kind(i) != "rel" for i in items[1:])
         all_alike = len(named) == len(items) > 1 and len({i.items[0] for i in named}) == 1
@@ -63,7 +72,12 @@ def _unnamed(items: list[Node]) -> list[Node]:
 
 
 def _group(item: Node) -> Node:
-    if isinstance(item, Struct) and item.kind == "seq" and item.mark == "()" and all(_kind(i) == "rel" for i in item.items):
+    if (
+        isinstance(item, Struct)
+        and item.kind == "seq"
+        and item.mark == "()"
+        and all(_kind(i) == "rel" for i in item.items)
+    ):
         inner = [value_of(i) for i in item.items if isinstance(i, Struct)]
         if all(v is not None for v in inner):
             return Struct("seq", tuple(v for v in inner if v is not None), "()")
@@ -93,9 +107,27 @@ def _same_structure(a: Struct, b: Struct) -> bool:
         return _same_operation(a, b)
     if a.kind == b.kind == "ratio":
         return _same_ratio(a, b)
+    if a.kind == b.kind == "matrix":
+        return same_value(a, b)
+    if {a.kind, b.kind} == {"seq", "list"}:
+        return _same_equations(a, b)
     if a.kind == b.kind == "seq":
         return a.mark == b.mark and _in_order(a.items, b.items)
     return False
+
+
+def _as_matrices(a: Struct, b: Struct) -> tuple[Struct, Struct]:
+    """Rows in square brackets are a matrix where the other side is one."""
+    if a.kind == "matrix":
+        return a, _rows(b)
+    return (_rows(a), b) if b.kind == "matrix" else (a, b)
+
+
+def _rows(node: Struct) -> Struct:
+    rows = [i for i in node.items if isinstance(i, Struct) and i.kind == "seq" and i.mark == "[]"]
+    if node.mark == "[]" and len(rows) == len(node.items) and len({len(r.items) for r in rows}) == 1:
+        return Struct("matrix", tuple(cell for row in rows for cell in row.items), str(len(rows[0].items)))
+    return node
 
 
 def _in_order(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
@@ -107,7 +139,11 @@ def _same_members(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
     if len(a) * len(b) > MAX_ITEMS:
         return _in_order(a, b)
     table = [[same(x, y) for y in b] for x in a]
-    return all(any(row) for row in table) and all(any(column) for column in zip(*table, strict=True)) and bool(a) == bool(b)
+    return (
+        all(any(row) for row in table)
+        and all(any(column) for column in zip(*table, strict=True))
+        and bool(a) == bool(b)
+    )
 
 
 def _same_equations(a: Struct, b: Struct) -> bool:
@@ -151,7 +187,8 @@ def _same_ratio(a: Struct, b: Struct) -> bool:
     if not all(is_scalar(n) and not (free_symbols(n) & {"…"}) for n in nodes):
         return False
     return all(
-        same_value(Call("*", (a.items[0], y)), Call("*", (b.items[0], x))) for x, y in zip(a.items[1:], b.items[1:], strict=True)
+        same_value(Call("*", (a.items[0], y)), Call("*", (b.items[0], x)))
+        for x, y in zip(a.items[1:], b.items[1:], strict=True)
     )
 
 

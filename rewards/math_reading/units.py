@@ -44,17 +44,60 @@ for _dimension, _row in _TABLE.items():
 
 # Words that make a statement of what would be a quantity.
 _NO_UNIT = frozenset(
-    "or and not no is are isn't if else wrong true false than more less then but because so when where for from to it be "
-    "plus minus times equals equal over maybe either neither nor i we the answer true. about".split()
+    [
+        "or",
+        "and",
+        "not",
+        "no",
+        "is",
+        "are",
+        "isn't",
+        "if",
+        "else",
+        "wrong",
+        "true",
+        "false",
+        "than",
+        "more",
+        "less",
+        "then",
+        "but",
+        "because",
+        "so",
+        "when",
+        "where",
+        "for",
+        "from",
+        "to",
+        "it",
+        "be",
+        "plus",
+        "minus",
+        "times",
+        "equals",
+        "equal",
+        "over",
+        "maybe",
+        "either",
+        "neither",
+        "nor",
+        "i",
+        "we",
+        "the",
+        "answer",
+        "true.",
+        "about",
+    ]
 )
 CURRENCIES = "\x01€£¥₹"
 _TAIL = re.compile(
     r"(?P<rest>.*?[\d)}\]!'A-Za-z|%])(?P<gap>\s*)"
-    r"(?:\\text\s*\{(?P<text>[^{}]*)\}|(?P<words>[^\W\d_]{1,24}(?:(?:\s*[/*]\s*|[ .-]+)[^\W\d_]{1,24}){0,4}))"
+    r"(?:\\text\s*\{(?P<text>[^{}]*)\}|(?<![A-Za-z\\])(?P<words>[^\W\d_]{1,24}(?:(?:\s*[/*]\s*|[ .-]+)[^\W\d_]{1,24}){0,4}))"
     r"(?P<power>\s*\^\s*\{?\s*-?\d\s*\}?)?\s*(?:/\s*\\text\s*\{(?P<per>[^{}]*)\}(?P<per_power>\s*\^\s*\{?\s*\d\s*\}?)?)?",
     re.DOTALL,
 )
 _TEMPERATURE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z]))")
+_UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}")
 _PERCENT = re.compile(r"(?<=[\d\s})])(?:\\text\s*\{\s*)?(?:percent(?:age)?|per cent|pct|Percent)\b\.?\s*\}?")
 _SCALE = re.compile(r"(?<=[\d\s}])(?:\\text\s*\{\s*)?(thousand|million|billion|trillion)\b\s*(\})?")
 _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -73,11 +116,12 @@ def split_unit(text: str, *, glued_letters: bool) -> tuple[str, str] | None:
 
     `glued_letters`: a single letter that touches the number (`3s`) is a unit too; it may be a variable.
     """
+    text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
     text = _TEMPERATURE.sub(lambda m: f" \\text{{deg{m[1] or m[2]}}}", text)
     currency = next((sign for sign in CURRENCIES if sign in text), "")
     if currency:
         text = text.replace(currency, " ").strip()
-    match = _TAIL.fullmatch(text) if text and not text[-1].isdigit() or "\\text" in text or "^" in text else None
+    match = _TAIL.fullmatch(text) if (text and not text[-1].isdigit()) or "\\text" in text or "^" in text else None
     words = (match["text"] if match["text"] is not None else match["words"]) if match else None
     if not match or words is None or not _is_unit(match, words, glued_letters):
         return (text, currency) if currency else None
@@ -92,14 +136,17 @@ def _is_unit(match: re.Match[str], words: str, glued_letters: bool) -> bool:
         return False
     if match["text"] is not None:
         return bool(re.search(r"[\d)}\]!A-Za-z|]$", rest))
-    if re.search(r"\\[A-Za-z]*$", rest) or not re.search(r"[\d)}\]]$", rest):
+    if re.search(r"\\[A-Za-z]*$", rest) or not re.search(r"(?:[\d)}\]]|\\pi)$", rest):
         return False
     if not words.isascii():
         return True
     known = all(_singular(piece) in _KNOWN for piece in pieces)
     if len(words) == 1:
         return known and (glued_letters or bool(match["gap"]))
-    return known or (bool(match["gap"]) and all(len(piece) > 2 or piece in ("of", "in") for piece in pieces))
+    return known or (
+        bool(match["gap"])
+        and all(len(p) > 2 or p in ("of", "in", "sq", "cu") or _singular(p) in _KNOWN for p in pieces)
+    )
 
 
 def _singular(word: str) -> str:
@@ -119,7 +166,11 @@ def _meaning(unit: str) -> tuple[tuple[tuple[str, int], ...], Fraction]:
     for at, part in enumerate(unit.split("/")):
         sign = -1 if at else 1
         whole = " ".join(part.split())
-        names = [whole] if _singular(whole) in _KNOWN else re.findall(r"[^\W\d_]+\s*(?:\^\s*\{?\s*-?\d\s*\}?)?|[°€£¥₹\x01]", part)
+        names = (
+            [whole]
+            if _singular(whole) in _KNOWN
+            else re.findall(r"[^\W\d_]+\s*(?:\^\s*\{?\s*-?\d\s*\}?)?|[°€£¥₹\x01]", part)
+        )
         for name in names:
             word, _, power = name.partition("^")
             exponent = sign * int(re.sub(r"[{}\s]", "", power) or 1)
