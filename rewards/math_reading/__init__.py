@@ -1,1 +1,1 @@
-"""Reading and comparing answers in mathematics: LaTeX, plain and computer-algebra notation, by rules and within limits."""
+"""Reads and compares answers in mathematics: LaTeX, plain and computer-algebra notation, by rules, within limits."""

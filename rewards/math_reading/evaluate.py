@@ -1,4 +1,4 @@
-"""Values of trees: exact fractions where possible, else numbers of 50 digits at given points. Bounded work, any thread."""
+"""Values of trees: exact fractions where possible, else numbers of 50 digits at given points. Any thread."""
 
 from __future__ import annotations
 
@@ -244,8 +244,8 @@ Rows = tuple[tuple[Any, ...], ...]
 
 
 def _matrix_operation(name: str, v: list[Any]) -> Any:
-    a = v[0]
-    b = v[1] if len(v) > 1 else None
+    a: Any = v[0]
+    b: Any = v[1] if len(v) > 1 else None
     if name == "neg":
         return tuple(tuple(-x for x in row) for row in a)
     if name == "transpose":

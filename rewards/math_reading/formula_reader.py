@@ -8,27 +8,26 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from rewards.math_reading import limits
 from rewards.math_reading.exact_numbers import number_at
 from rewards.math_reading.limits import Unreadable
 from rewards.math_reading.special_forms import SpecialForms
+from rewards.math_reading.structure_forms import StructureForms
 from rewards.math_reading.tree import Call, Node, Num, Struct, Sym
 from rewards.math_reading.vocabulary import CONSTANTS, FUNCTIONS, GREEK, PLAIN_FUNCTIONS, UNKNOWN_FUNCTIONS
 
-_RELATION = re.compile(r"<=|>=|!=|<|>|=|≈|∈")
+_NO_FACTOR = re.compile(r"\\(?:\\|(?:choose|end|rfloor|rceil|rangle|over)\b)")
+_DEGREE = re.compile(r"\s*(?:\{\s*\\circ\s*\}|\\circ)")
+_POSTFIX = re.compile(r"\s*(?:\{\s*(?:\\top|T|\\prime)\s*\}|\\top\b|\\prime\b|T\b)")
+_BASE = re.compile(r"\{\s*(\d+)\s*\}|(\d)")
+_LABEL = re.compile(r"\{?\s*\\text\{([A-Za-z0-9 ]+)\}\s*\}?")
+_APPLIED = re.compile(r"\(|\{ *\(")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _PLAIN_FRACTION = re.compile(r" (\d+)/(\d+)(?![\d.])", re.ASCII)
-_SET_OPERATORS = {"∪": "union", "∩": "inter", "∖": "minus"}
-_CLOSERS = {")", "]", "}", "\\}"}
 
 
-class FormulaReader(SpecialForms):
-    """Reads one folded text. `commas`: a comma may belong to a number (`1,234`), outside brackets."""
-
-    def __init__(self, text: str, *, commas: bool = True) -> None:
-        self.text, self.at, self.commas = text, 0, commas
-        self.depth = self.nodes = self.bars = self.brackets = 0
+class FormulaReader(SpecialForms, StructureForms):
+    """Reads one folded text; `read` gives its tree."""
 
     def read(self) -> Node:
         """The tree of the whole text. Raises Unreadable."""
@@ -37,111 +36,6 @@ class FormulaReader(SpecialForms):
         if self.at != len(self.text):
             raise Unreadable(f"'{self.text[self.at : self.at + 10]}' is not understood")
         return node
-
-    # --- characters ---
-
-    def blank(self) -> bool:
-        start = self.at
-        while self.at < len(self.text) and self.text[self.at] == " ":
-            self.at += 1
-        return self.at > start
-
-    def peek(self) -> str:
-        """The next sign: a character, or a bracket with its backslash; empty at the end."""
-        self.blank()
-        sign = self.text[self.at : self.at + 1]
-        return (
-            self.text[self.at : self.at + 2] if sign == "\\" and self.text[self.at + 1 : self.at + 2] in "{}" else sign
-        )
-
-    def take(self, sign: str) -> bool:
-        self.blank()
-        if not self.text.startswith(sign, self.at):
-            return False
-        self.at += len(sign)
-        return True
-
-    def expect(self, sign: str) -> None:
-        if not self.take(sign):
-            raise Unreadable(f"'{sign}' is missing")
-
-    def count(self) -> None:
-        self.nodes += 1
-        if self.nodes > limits.MAX_NODES:
-            raise Unreadable("too many operations")
-
-    def deeper(self) -> None:
-        self.depth += 1
-        if self.depth > limits.MAX_DEPTH:
-            raise Unreadable("nested too deeply")
-
-    # --- lists, relations, sets ---
-
-    def listing(self, kind: str, mark: str = "") -> Node:
-        """Items between commas and semicolons. One item without a comma after it is that item."""
-        groups: list[list[Node]] = [[]]
-        separated = False
-        while True:
-            while self.peek() in (",", ";"):
-                separated = True
-                if self.text[self.at] == ";" and groups[-1]:
-                    groups.append([])
-                self.at += 1
-            if not self.peek() or self.peek() in _CLOSERS:
-                break
-            groups[-1].append(self.relation())
-            if sum(map(len, groups)) > limits.MAX_ITEMS:
-                raise Unreadable("too many items")
-            if self.peek() not in (",", ";"):
-                break
-        groups = [group for group in groups if group]
-        if len(groups) > 1 and any(len(group) > 1 for group in groups):
-            items = tuple(Struct("seq", tuple(group), "()") if len(group) > 1 else group[0] for group in groups)
-        else:
-            items = tuple(item for group in groups for item in group)
-        if not items and kind in ("list", "seq"):
-            raise Unreadable("empty")
-        if len(items) == 1 and kind in ("list", "seq") and not (separated and kind == "seq"):
-            return items[0]
-        return Struct(kind, items, mark)
-
-    def relation(self) -> Node:
-        if match := _RELATION.match(self.text, self.at):  # "= 4", "> 3"
-            self.at = match.end()
-            inner = self.ratio()
-            return inner if match[0] in "=≈∈" else Struct("rel", (Sym("_"), inner), match[0])
-        items, relations = [self.ratio()], []
-        while True:
-            self.blank()
-            match = _RELATION.match(self.text, self.at)
-            if not match or len(items) > limits.MAX_DEPTH:
-                break
-            relations.append(match[0])
-            self.at = match.end()
-            if match[0] == "≈" and not self.peek():
-                raise Unreadable("nothing follows the sign")
-            items.append(self.in_list() if match[0] == "∈" else self.ratio())
-        return Struct("rel", tuple(items), " ".join(relations)) if relations else items[0]
-
-    def in_list(self) -> Node:
-        """What follows 'in': at the outermost level all of the list, `k in 1, 2, 3`."""
-        return self.ratio()
-
-    def ratio(self) -> Node:
-        items = [self.united()]
-        while self.take(":"):
-            items.append(self.united())
-        return Struct("ratio", tuple(items)) if len(items) > 1 else items[0]
-
-    def united(self) -> Node:
-        node = self.sum()
-        while (sign := self.peek()) in _SET_OPERATORS and sign:
-            self.at += 1
-            self.count()
-            node = Struct(_SET_OPERATORS[sign], (node, self.sum()))
-        return node
-
-    # --- arithmetic ---
 
     def sum(self) -> Node:
         self.deeper()
@@ -229,10 +123,10 @@ class FormulaReader(SpecialForms):
 
     def power_of(self, base: Node) -> Node:
         self.at += 1
-        for degree in ("{\\circ}", "{ \\circ }", "\\circ"):
-            if self.take(degree):
-                return base
-        if match := re.compile(r"\s*(?:\{\s*(?:\\top|T|\\prime)\s*\}|\\top\b|\\prime\b|T\b)").match(self.text, self.at):
+        if degree := _DEGREE.match(self.text, self.at):
+            self.at = degree.end()
+            return base
+        if match := _POSTFIX.match(self.text, self.at):
             self.at = match.end()
             return Call("fn:prime" if "prime" in match[0] else "transpose", (base,))
         return Call("^", (base, self.exponent()))
@@ -259,7 +153,7 @@ class FormulaReader(SpecialForms):
             return Call("^", (self.subscript_of(node.args[0]), node.args[1]))
         self.at += 1
         self.blank()
-        match = re.compile(r"\{\s*(\d+)\s*\}|(\d)").match(self.text, self.at)
+        match = _BASE.match(self.text, self.at)
         if isinstance(node, Num) and match:
             self.at = match.end()
             base = int(match[1] or match[2])
@@ -270,7 +164,7 @@ class FormulaReader(SpecialForms):
         if match and match[2]:
             self.at = match.end()
             return Call(f"at:{_name(node)}", (Num(Fraction(int(match[2]))),))
-        if label := re.compile(r"\{?\s*\\text\{([A-Za-z0-9 ]+)\}\s*\}?").match(self.text, self.at):
+        if label := _LABEL.match(self.text, self.at):
             self.at = label.end()
             return Sym(f"{_name(node)}_{label[1].strip()}")
         return Call(f"at:{_name(node)}", (self.atom(),))
@@ -304,10 +198,10 @@ class FormulaReader(SpecialForms):
         if not found:
             raise Unreadable("not a number")
         number, self.at = found
-        if match := _PLAIN_FRACTION.match(self.text, self.at):  # 1 1/2
-            if int(match[2]) and number.places is None:
-                self.at = match.end()
-                return Num(number.value + Fraction(int(match[1]), int(match[2])))
+        match = _PLAIN_FRACTION.match(self.text, self.at)  # 1 1/2
+        if match and int(match[2]) and number.places is None:
+            self.at = match.end()
+            return Num(number.value + Fraction(int(match[1]), int(match[2])))
         start = self.at
         self.blank()
         if number.places is None and (fraction := self.digit_fraction()):
@@ -342,7 +236,7 @@ class FormulaReader(SpecialForms):
             raise Unreadable(f"'{run[:20]}' is a word")
         self.at += 1
         name = run[0]
-        if name in UNKNOWN_FUNCTIONS and len(run) == 1 and re.match(r"\(|\{ *\(", self.text[self.at :]):
+        if name in UNKNOWN_FUNCTIONS and len(run) == 1 and _APPLIED.match(self.text, self.at):
             return self.unknown_function(name)
         return Sym(name)
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from rewards.math_reading import limits
+from rewards.math_reading.cursor import Cursor
 from rewards.math_reading.limits import Unreadable
 from rewards.math_reading.tree import Call, Node, Num, Struct, Sym
 from rewards.math_reading.vocabulary import CONSTANTS, FUNCTIONS, PLAIN_FUNCTIONS
@@ -14,27 +15,16 @@ from rewards.math_reading.vocabulary import CONSTANTS, FUNCTIONS, PLAIN_FUNCTION
 _DIGIT_FRACTION = re.compile(r"\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?")
 _BUILDER = re.compile(r"\s*[a-zA-Z]\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(?=.*[<>=∈])")
+_MARKS = frozenset("overline bar vec overrightarrow hat widehat mathbb mathcal tilde angle triangle".split())
 _MANY = {"max", "min", "gcd", "lcm", "binomial"}
 _ENDS_ARGUMENT = re.compile(r"[A-Za-z]+|\\[A-Za-z]+")
 
 
-class SpecialForms:
+class SpecialForms(Cursor):
     """The part of the reader that knows the forms; `FormulaReader` is the part that knows the grammar."""
-
-    text: str
-    at: int
-    bars: int
-    brackets: int
-    depth: int
 
     if TYPE_CHECKING:
 
-        def blank(self) -> bool: ...
-        def peek(self) -> str: ...
-        def take(self, sign: str) -> bool: ...
-        def expect(self, sign: str) -> None: ...
-        def count(self) -> None: ...
-        def deeper(self) -> None: ...
         def listing(self, kind: str, mark: str = "") -> Node: ...
         def sum(self) -> Node: ...
         def term(self) -> Node: ...
@@ -44,7 +34,7 @@ class SpecialForms:
         def begins_factor(self) -> bool: ...
 
     def bracket(self, sign: str) -> Node:
-        """`(..)`, `[..]`, half-open intervals, sets, and LaTeX groups. One item in round or square brackets is itself."""
+        """`(..)`, `[..]`, half-open intervals, sets, LaTeX groups. One item in brackets is itself."""
         self.at += len(sign)
         self.deeper()
         bars, self.bars = self.bars, 0
@@ -115,9 +105,9 @@ class SpecialForms:
         self.count()
         self.deeper()
         if name == "sqrt":
-            node = self._root()
+            root = self._root()
             self.depth -= 1
-            return node
+            return root
         base = power = None
         for _ in range(2):
             self.blank()
