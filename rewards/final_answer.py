@@ -1,7 +1,7 @@
 """The final answer in a response, found in one place for every reward.
 
-A thought is not part of it: what stands in an unclosed or cut-off think block is no answer. After it, in this order: the
-last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it is
+A thought is not part of it: what stands in an unclosed or cut-off think block is no answer. After it, in this order:
+the last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it is
 nothing but an answer, else the last value of the last sentence that has one.
 """
 
@@ -112,7 +112,7 @@ _ANNOUNCED = re.compile(
     r"(?:(?:(?:is|are|equals|est|es|ist|é|è|será|=)(?![^\W\d_])|[:：]|为|為|是|应该是|は)\s*(?:\*\*)?\s*)+|\banswer\b\s*(?=\$|\\\(|\\\[|\n)",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"^[#*\s]*(?:final\s+)?answer[*:\s]*$", re.IGNORECASE | re.MULTILINE)
+_HEADING = re.compile(r"^[#* ]*(?:final\s+)?answer[*: ]*$", re.IGNORECASE | re.MULTILINE)
 _CONNECTIVE = re.compile(
     r"\s*(?:,\s*)?\b(?:because|since|as|which|so|for|when|where|exactly|after|by|if|given|but|due|based|that|and\s+(?:the|this)|in\s+total)\b.*",
     re.DOTALL | re.IGNORECASE,
@@ -122,7 +122,7 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\d\s])|[。！？।؟\n]+")
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH = re.compile(r"\$\$(.{1,999}?)\$\$|\$([^$\n]{1,999}?)\$|\\\((.{1,999}?)\\\)|\\\[(.{1,999}?)\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200}?)\*\*")
 _NUMBER = (
     r"[-+−]?\s?[$€£]?(?:\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|(?:\d[\d,' ]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+)?|\.\d+|[½⅓⅔¼¾])"
@@ -155,7 +155,7 @@ def _written(text: str) -> str | None:
     """The answer of a text without box and tags."""
     if len(text) <= _LONGEST_BARE and (bare := _tidy(text)) and can_be_read(bare):
         return bare
-    text = _CODE.sub(" ", text)
+    text = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", _CODE.sub(" ", text)))
     announced = [(m.end(), m.start()) for m in _ANNOUNCED.finditer(text)]
     announced += [(m.end(), m.start()) for m in _HEADING.finditer(text)]
     if announced:

@@ -1,7 +1,7 @@
 """Mathematics by value: `math_answer` for short final answers, and the readings of a whole response beside it.
 
-Integers are compared exactly and at once. Everything else goes through `math_reading`: exact numbers, readers for LaTeX,
-plain and computer-algebra notation, structures of one kind, 50-digit values at seeded points. No text is executed, and
+Integers are compared exactly and at once. Everything else goes through `math_reading`: exact numbers, readers for
+LaTeX, plain and computer-algebra notation, structures of one kind, 50-digit values at seeded points. No text is executed, and
 sizes are limited before anything is computed, so that no call needs a time limit.
 """
 
@@ -47,7 +47,7 @@ def math_value(answer: str, gold: str) -> float | None:
     """1 if the answer, which is nothing but an answer, equals the reference by value; None for an unreadable reference.
 
     Numbers (fractions, mixed, percent, separators, scientific, any script), expressions, equations, relations,
-    intervals, sets, lists, tuples, matrices, ratios, units and currencies, in LaTeX, plain or computer-algebra notation.
+    intervals, sets, lists, tuples, matrices, ratios, units and currencies; LaTeX, plain or computer-algebra notation.
     """
     return _score(same_answer(_content(without_special_tokens(answer)), _content(gold)))
 

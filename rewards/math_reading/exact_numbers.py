@@ -1,4 +1,4 @@
-"""Numbers as people write them, read exactly: separators of several countries, scientific notation, repeating decimals."""
+"""Numbers as people write them, read exactly: separators, scientific notation, repeating decimals."""
 
 from __future__ import annotations
 

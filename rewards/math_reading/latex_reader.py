@@ -11,11 +11,8 @@ import re
 from typing import Any
 
 _MAX_CHARACTERS = 300
-_MAX_DIGITS = 30
 _MAX_OPERATIONS = 60
-_HEAVY = re.compile(
-    r"\^[^\s]*\^|\^\s*\{?\s*[-+]?\d{3,}|!|\d{%d}|(?:\\frac[^\\]*){12}|\{.*\{.*\{.*\{.*\{.*\{" % _MAX_DIGITS
-)
+_HEAVY = re.compile(r"\^[^\s]*\^|\^\s*\{?\s*[-+]?\d{3,}|!|\d{30}|(?:\\frac[^\\]*){12}|\{.*\{.*\{.*\{.*\{.*\{")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 
 

@@ -95,11 +95,16 @@ _BRACKETS = {"lbrack": "[", "rbrack": "]", "lbrace": r"\{", "rbrace": r"\}", "lv
 _RELATIONS = {"le": "<=", "leq": "<=", "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
               "geqq": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=", "approx": "≈", "simeq": "≈", "sim": "≈",
               "in": "∈", "equiv": "=", "colon": ":"}  # fmt: skip
-_OPERATORS = {"cdot": "*", "times": "*", "ast": "*", "div": "/", "cup": "∪", "cap": "∩", "setminus": "∖", "pm": "±",
-              "mp": "±", "ldots": "…", "cdots": "…", "dots": "…", "infty": "∞", "varnothing": "∅", "emptyset": "∅"}  # fmt: skip
+_OPERATORS = {"cdot": "*", "times": "*", "ast": "*", "div": "/", "cup": "∪", "cap": "∩", "setminus": "∖",
+              "pm": "±", "mp": "±", "ldots": "…", "cdots": "…", "dots": "…", "infty": "∞", "varnothing": "∅", 
+              "emptyset": "∅"}  # fmt: skip
 _RENAMED = {"dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
-            "varepsilon": r"\epsilon", "varphi": r"\phi", "vartheta": r"\theta", "degree": r"^\circ", "land": ",", "lor": ",", "vee": ","}  # fmt: skip
-_DROPPED = "left right mleft mright big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits nolimits middle"
+            "varepsilon": r"\epsilon", "varphi": r"\phi", "vartheta": r"\theta", "degree": r"^\circ",
+            "land": ",", "lor": ",", "vee": ","}  # fmt: skip
+_DROPPED = (
+    "left right mleft mright big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr "
+    "displaystyle textstyle limits nolimits middle"
+)
 _BLANKS = "quad qquad thinspace enspace space"
 _WORDS = {n: v for table in (_BRACKETS, _RELATIONS, _OPERATORS, _RENAMED) for n, v in table.items()}
 _WORDS |= dict.fromkeys(_DROPPED.split(), "") | dict.fromkeys(_BLANKS.split(), " ")
@@ -107,7 +112,8 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SPACES = re.compile(r"(?<!\\)\\!\s*|\{,\}|(?<!\\)\\([,;:> ])|~|(?<!\\)\\(?=\s|$)")
 _MATH = re.compile(r"\\[()\[\]]|\$")
 _TEXT = re.compile(
-    r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf|operatorname|textit|mathit|hbox|rm|boldsymbol|textnormal|mathsf|bm)\s*\*?\s*\{([^{}]*)\}"
+    r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf|operatorname|textit|mathit|hbox|rm|boldsymbol|textnormal|mathsf|bm)"
+    r"\s*\*?\s*\{([^{}]*)\}"
 )
 _CONNECTIVE = re.compile(r"\s*(?:,|;)?\s*\b(?:and|or|und|oder|et|ou|AND|OR|And|Or)\b\s*,?\s*")
 _ASSIGNED = re.compile(r"(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|(?<=[)\]}\d])(?:and|or)(?=[(\[{\d\\-])")

@@ -73,7 +73,8 @@ def same_value(a: Node, b: Node) -> bool:
     for decimal, other in ((a, b), (b, a)):
         if isinstance(decimal, Num) and is_rounded(decimal) and not free_symbols(other) and _rounded(decimal, other):
             return True
-    real, unreal = [], []
+    real: list[bool] = []
+    unreal: list[bool] = []
     for (x, y), within_reals in values((a, b)):
         both_real = within_reals and _is_real(x) and _is_real(y)
         (real if both_real else unreal).append(close(x, y) or _vanishes(a, b, x, y))

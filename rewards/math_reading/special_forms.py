@@ -15,7 +15,19 @@ from rewards.math_reading.vocabulary import CONSTANTS, FUNCTIONS, PLAIN_FUNCTION
 _DIGIT_FRACTION = re.compile(r"\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?")
 _BUILDER = re.compile(r"\s*[a-zA-Z]\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(?=.*[<>=∈])")
-_MARKS = frozenset("overline bar vec overrightarrow hat widehat mathbb mathcal tilde angle triangle".split())
+_MARKS = {
+    "overline",
+    "bar",
+    "vec",
+    "overrightarrow",
+    "hat",
+    "widehat",
+    "mathbb",
+    "mathcal",
+    "tilde",
+    "angle",
+    "triangle",
+}
 _MANY = {"max", "min", "gcd", "lcm", "binomial"}
 _ENDS_ARGUMENT = re.compile(r"[A-Za-z]+|\\[A-Za-z]+")
 

@@ -14,7 +14,8 @@ _TABLE = {
     "pound:45359237/100000000 oz:45359237/1600000000 ounce:45359237/1600000000 千克:1 公斤:1 克:1/1000 吨:1000",
     "time": "s:1 sec:1 second:1 ms:1/1000 min:60 minute:60 h:3600 hr:3600 hour:3600 day:86400 week:604800 "
     "秒:1 分钟:60 小时:3600 天:86400",
-    "volume": "l:1 liter:1 litre:1 ml:1/1000 milliliter:1/1000 millilitre:1/1000 升:1 毫升:1/1000 gallon:3785411784/1000000000",
+    "volume": "l:1 liter:1 litre:1 ml:1/1000 milliliter:1/1000 millilitre:1/1000 升:1 毫升:1/1000 "
+    "gallon:3785411784/1000000000",
     "angle": "degree:1 deg:1 °:1 度:1",
     "radian": "rad:1 radian:1",
     "usd": "usd:1 dollar:1 \x01:1 cent:1/100 us dollar:1 buck:1 美元:1",
@@ -92,7 +93,8 @@ _NO_UNIT = frozenset(
 CURRENCIES = "\x01€£¥₹"
 _TAIL = re.compile(
     r"(?P<rest>.*?[\d)}\]!'A-Za-z|%])(?P<gap>\s*)"
-    r"(?:\\text\s*\{(?P<text>[^{}]*)\}|(?<![A-Za-z\\])(?P<words>[^\W\d_]{1,24}(?:(?:\s*[/*]\s*|[ .-]+)[^\W\d_]{1,24}){0,4}))"
+    r"(?:\\text\s*\{(?P<text>[^{}]*)\}|"
+    r"(?<![A-Za-z\\])(?P<words>[^\W\d_]{1,24}(?:(?:\s*[/*]\s*|[ .-]+)[^\W\d_]{1,24}){0,4}))"
     r"(?P<power>\s*\^\s*\{?\s*-?\d\s*\}?)?\s*(?:/\s*\\text\s*\{(?P<per>[^{}]*)\}(?P<per_power>\s*\^\s*\{?\s*\d\s*\}?)?)?",
     re.DOTALL,
 )
@@ -126,7 +128,7 @@ def split_unit(text: str, *, glued_letters: bool) -> tuple[str, str] | None:
     if not match or words is None or not _is_unit(match, words, glued_letters):
         return (text, currency) if currency else None
     unit = words + (match["power"] or "") + (f"/{match['per']}{match['per_power'] or ''}" if match["per"] else "")
-    return match["rest"], unit if not currency else currency
+    return match["rest"], currency or unit
 
 
 def _is_unit(match: re.Match[str], words: str, glued_letters: bool) -> bool:

@@ -9,9 +9,11 @@ FUNCTIONS: dict[str, str] = {
 for _name in _TRIG.split():
     FUNCTIONS |= {f"{_name}h": f"{_name}h", f"arc{_name}": f"a{_name}", f"a{_name}": f"a{_name}"}
     FUNCTIONS |= {f"{p}{_name}h": f"a{_name}h" for p in ("arc", "ar", "a")}
-FUNCTIONS |= {"cosec": "csc", "cosech": "csch", "tg": "tan", "ctg": "cot", "arctg": "atan", "arcctg": "acot", "lg": "lg",
+FUNCTIONS |= {"cosec": "csc", "cosech": "csch", "tg": "tan", "ctg": "cot", "arctg": "atan", "arcctg": "acot",
+              "lg": "lg",
               "sgn": "sign", "Abs": "abs", "ceiling": "ceil", "factorial": "factorial", "binomial": "binomial",
-              "choose": "binomial", "Gamma": "gamma", "gamma_": "gamma", "sinc": "sinc", "sh": "sinh", "ch": "cosh", "th": "tanh",
+              "choose": "binomial", "Gamma": "gamma", "sinc": "sinc", "sh": "sinh", "ch": "cosh",
+              "th": "tanh",
               "conjugate": "conj", "Re": "re", "Im": "im", "erf": "erf"}  # fmt: skip
 # These two-letter names are products of letters more often than functions, unless a backslash says so.
 _ONLY_AS_COMMAND = {"sh", "ch", "th", "arg", "det", "Re", "Im", "lg", "tg"}
