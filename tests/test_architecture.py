@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "hybrid_rl": {"hybrid_rl"},
     "rewards": {"rewards", "hybrid_rl"},
     "rollouts": {"rollouts", "hybrid_rl", "model"},
-    "benchmarks": {"benchmarks", "model"},
+    "benchmarks": {"benchmarks", "model", "rewards"},
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
