@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 CATALOG: Mapping[str, str] = MappingProxyType(
     {
-        "math": "rewards.math_answer:math_answer",
-        "math_final": "rewards.math_answer:math_answer",
+        "math": "rewards.math_answer:math_final",
+        "math_final": "rewards.math_answer:math_final",
         "math_boxed": "rewards.math_answer:math_boxed",
         "mcq": "rewards.multiple_choice:multiple_choice",
         "text": "rewards.text_match:text_match",

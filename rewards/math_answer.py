@@ -73,12 +73,12 @@ def math_response(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
-def math_boxed(answer: str, gold: str) -> float | None:
+def math_boxed(text: str, gold: str) -> float | None:
     """As `math_response`, but the answer must stand in a closed `\\boxed{}` or `\\fbox{}` after the thought."""
     reference = _content(gold)
-    found = boxed_answer(answer)
+    found = boxed_answer(text)
     score = same_answer(found or "", reference)
-    if score is False and found and (run := _several(answer, reference)) is not None:
+    if score is False and found and (run := _several(text, reference)) is not None:
         score = same_answer(run, reference)
     return _score(score)
 
