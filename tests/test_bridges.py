@@ -68,7 +68,8 @@ def test_a_step_of_grpo_trainer(tmp_path: Path) -> None:
     import torch
     from datasets import Dataset
     from transformers import Qwen3Config, Qwen3ForCausalLM
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
