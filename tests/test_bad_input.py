@@ -308,7 +308,7 @@ def test_an_image_that_becomes_unreadable_stops_the_run_with_a_checkpoint(
         "        for path in Path(__file__).parent.glob('*.png'): path.write_bytes(b'spoilt')\n"
         "    return 0.5\n"
     )
-    reward = "rewards.accuracy={target: 'mine.py:spoil'}"
+    reward = "rewards.accuracy={target: 'mine.py:spoil', runs_in: inline}"  # it counts its calls
     last = ["evaluation.after=false", "checkpoints.every_steps=50"]
     sentence = complain_of(data("d.jsonl"), reward, *last, "run.steps=4", leaves="out")
     assert ".png cannot be decoded" in sentence and "replace or remove it" in sentence

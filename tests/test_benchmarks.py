@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmarks import video_efficiency, vision
+from benchmarks import reward_pool, video_efficiency, vision
 from benchmarks.activations import saved_bytes
 from benchmarks.eager_vision import EagerResampler, EagerVisionTower
 from benchmarks.pictures import MIXED_GRIDS, random_slices, real_slices
@@ -147,3 +147,11 @@ def test_the_opponent_passes_the_golden_resampler_cases(case: str) -> None:
     with torch.no_grad():
         out = EagerResampler(model.resampler)(frames, grids, ticks or [[-1]] * len(grids))
     torch.testing.assert_close(out, golden[f"{case}.out"], atol=3e-5, rtol=0)
+
+
+def test_the_reward_pool_loses_no_case(capsys: pytest.CaptureFixture[str]) -> None:
+    reward_pool.main(["--cases", "200"])
+    report = printed(capsys)
+    assert report["wrong"] == 0 and report["with_one_hang"]["others_wrong"] == 0
+    assert report["replaced"] == 1 + 10
+    assert report["with_one_hang"]["wall_s"] < report["with_one_hang"]["limit_s"] + 1

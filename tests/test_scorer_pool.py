@@ -59,9 +59,15 @@ def test_a_scorer_killed_from_outside_costs_no_score(pool: ScorerPool) -> None:
     verdicts = pool.run([Case("unruly", {"text": "nap"}, 5.0), *(Case("unruly", {"text": "x" * i}) for i in range(40))])
     killer.join()
     assert [v.value for v in verdicts] == [3.0, *map(float, range(40))]
-    assert score(pool, "die")[0] == Verdict(
-        Outcome.ERROR, reason="failed: its process died while it worked, twice", seconds=pytest.approx(0, abs=1)
-    )
+    died = score(pool, "die")[0]
+    assert (died.outcome, died.reason) == (Outcome.ERROR, "failed: its process died, again and again")
+
+
+def test_scorers_killed_while_idle_cost_no_score(pool: ScorerPool) -> None:
+    for _ in range(4):
+        os.kill(int(score(pool, "whoami")[0].value or 0), signal.SIGKILL)
+    assert score(pool, "whoami", "four")[1].value == 4.0
+    assert pool.replaced >= 3
 
 
 @pytest.mark.parametrize(

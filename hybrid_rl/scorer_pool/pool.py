@@ -9,7 +9,7 @@ import pickle
 import selectors
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from hybrid_rl.scorer_pool.wire import BrokenWire, Inbox, send
 DEFAULT_TIMEOUT_S = 1.0
 _START_S = 10.0
 """How long a scorer may take to begin with a case it was sent; a healthy one is waiting for it."""
+_DEATHS_BEFORE = 3
+"""Deaths before the case was begun that weigh as much as one on it."""
 _RETIRES_AFTER = 5000
 """Cases after which a scorer is replaced, so that a library's caches do not grow into its memory limit."""
 
@@ -68,12 +70,12 @@ class _Scorer:
 
 @dataclass(slots=True)
 class _Batch:
-    """Cases under way: `waiting` holds places in `cases`; `retried` those that cost one scorer already."""
+    """Cases under way: `waiting` holds places in `cases`, `deaths` the weight of the deaths that a place has cost."""
 
     cases: Sequence[Case]
     verdicts: list[Verdict | None]
     waiting: deque[int]
-    retried: set[int] = field(default_factory=set)
+    deaths: Counter[int] = field(default_factory=Counter)
 
 
 class ScorerPool:
@@ -156,7 +158,7 @@ class ScorerPool:
             try:
                 send(scorer.channel, payload)
             except OSError:
-                self._died(batch, scorer, "before it began")
+                self._died(batch, scorer)
 
     def _fill_up(self, count: int) -> None:
         self.begin()
@@ -189,7 +191,7 @@ class ScorerPool:
                 self._hear(batch, scorer, frame)
         except BrokenWire:
             if scorer.place is not None:
-                self._died(batch, scorer, "while it worked")
+                self._died(batch, scorer)
 
     def _hear(self, batch: _Batch, scorer: _Scorer, frame: bytes) -> None:
         """One frame, believed only as far as it has the form of an answer."""
@@ -228,20 +230,24 @@ class ScorerPool:
     def _overdue(self, batch: _Batch, scorer: _Scorer) -> None:
         assert scorer.place is not None
         if scorer.began is None:
-            self._died(batch, scorer, "before it began")
+            self._died(batch, scorer)
         else:
             limit_s = batch.cases[scorer.place].timeout_s
             self._lost(batch, scorer, Outcome.TIMEOUT, f"took more than {limit_s:g} s")
 
-    def _died(self, batch: _Batch, scorer: _Scorer, when: str) -> None:
-        """A death may be an accident, so the case gets a second scorer; if that dies too, it is the case."""
+    def _died(self, batch: _Batch, scorer: _Scorer) -> None:
+        """A death may be an accident, so the case gets another scorer; if that dies too, it is the case.
+
+        A scorer that was dead before it began says nothing about the case, which is only tried more often.
+        """
         place = scorer.place
         assert place is not None
-        if place in batch.retried:
-            self._lost(batch, scorer, Outcome.ERROR, f"failed: its process died {when}, twice")
+        batch.deaths[place] += 1 if scorer.began is None else _DEATHS_BEFORE
+        if batch.deaths[place] >= 2 * _DEATHS_BEFORE:
+            self._lost(batch, scorer, Outcome.ERROR, "failed: its process died, again and again")
             return
-        batch.retried.add(place)
-        self._quarantine.add_death(batch.cases[place].reward, batch.cases[place].arguments, f"died {when}")
+        if scorer.began is not None:
+            self._quarantine.add_death(batch.cases[place].reward, batch.cases[place].arguments, "its process died")
         batch.waiting.appendleft(place)
         scorer.place = None
         self.replaced += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 
 _HEADER = struct.Struct("!Q")
 MAX_REPLY_BYTES = 1 << 16
@@ -50,8 +51,8 @@ class Inbox:
         self._channel = channel
         self._bytes = bytearray()
 
-    def take(self) -> list[bytes]:
-        """The complete frames among what can be read now.
+    def take(self) -> Iterator[bytes]:
+        """The complete frames among what can be read now; those before a broken one are given first.
 
         Raises:
             BrokenWire: the child has closed, or announces a frame beyond the limit.
@@ -59,13 +60,12 @@ class Inbox:
         try:
             chunk = self._channel.recv(MAX_REPLY_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return []
+            return
         except OSError as error:
             raise BrokenWire(str(error)) from error
         if not chunk:
             raise BrokenWire("closed")
         self._bytes += chunk
-        frames = []
         while len(self._bytes) >= _HEADER.size:
             (length,) = _HEADER.unpack_from(self._bytes)
             if length > MAX_REPLY_BYTES:
@@ -73,6 +73,6 @@ class Inbox:
             end = _HEADER.size + length
             if len(self._bytes) < end:
                 break
-            frames.append(bytes(self._bytes[_HEADER.size : end]))
+            frame = bytes(self._bytes[_HEADER.size : end])
             del self._bytes[:end]
-        return frames
+            yield frame
