@@ -30,7 +30,9 @@ def test_spellings_of_a_box(text: str) -> None:
     assert read_boxes(text) == [(1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("text", ["[1, 2, 3]", "[1, 2, 3, 4, 5]", "[nan, 1, 2, 3]", "one two three four", "", "[1e999, 1, 2, 3]"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2, 3]", "[1, 2, 3, 4, 5]", "[nan, 1, 2, 3]", "one two three four", "", "[1e999, 1, 2, 3]"]
+)
 def test_what_is_no_box(text: str) -> None:
     assert read_boxes(text) is None
     assert iou(text, "[0, 0, 1, 1]") == 0

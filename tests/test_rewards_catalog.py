@@ -94,7 +94,9 @@ def verdicts(name: str) -> list[tuple[str, str, float, float | None, float]]:
         assert metric in CATALOG, metric
         reward = warm(metric)
         extra = {**case.get("params", {}), **({"choices": case["choices"]} if "choices" in case else {})}
-        value = reward(**arguments(reward, **{"answer": case["pred"], "text": case["pred"], "gold": case["gold"], **extra}))
+        value = reward(
+            **arguments(reward, **{"answer": case["pred"], "text": case["pred"], "gold": case["gold"], **extra})
+        )
         if threshold and value is not None:
             value = float(value >= float(threshold))
         rows.append((case["metric"], case["id"], float(case["expected"]), value, case.get("tol", 1e-3)))

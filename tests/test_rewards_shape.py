@@ -13,7 +13,15 @@ from hybrid_rl.records import Message, Prompt
 from rewards.instructions import constraints
 from rewards.json_answer import json_exact, json_leaves
 from rewards.language_consistency import language_consistency, main_script
-from rewards.length_shaping import CosineScaled, SoftOverlong, cosine_scaled, l1_exact, l1_max, len_reward, soft_overlong
+from rewards.length_shaping import (
+    CosineScaled,
+    SoftOverlong,
+    cosine_scaled,
+    l1_exact,
+    l1_max,
+    len_reward,
+    soft_overlong,
+)
 from rewards.ngram_repetition import TokenRepetition, ngram_repetition
 from rewards.response_format import (
     format_nemo,

@@ -117,7 +117,9 @@ def test_strict_comparisons_differ_in_what_they_forgive() -> None:
 
 def test_token_f1_by_hand() -> None:
     """Three of four words are right, three of five found: P = 3/4, R = 3/5, F1 = 2/3."""
-    assert token_f1("red green blue pink", "red, green, blue, black and white".replace(" and", "")) == pytest.approx(2 / 3)
+    assert token_f1("red green blue pink", "red, green, blue, black and white".replace(" and", "")) == pytest.approx(
+        2 / 3
+    )
     assert token_f1("yes indeed", "yes") == 0
 
 
@@ -131,7 +133,13 @@ def test_token_f1_is_bounded_and_symmetric(a: str, b: str) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "gold", "expected"),
-    [("Yes, because", "true", 1), ("No", "Y", 0), ("yes or no", "yes", 0), ("maybe", "no", 0), ("yes", "perhaps", None)],
+    [
+        ("Yes, because", "true", 1),
+        ("No", "Y", 0),
+        ("yes or no", "yes", 0),
+        ("maybe", "no", 0),
+        ("yes", "perhaps", None),
+    ],
 )
 def test_truth(answer: str, gold: str, expected: float | None) -> None:
     assert truth(answer, gold) == expected
