@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.answer_span import MAX_CHARACTERS, as_text, tagged
+from rewards.answer_span import MAX_CHARACTERS, tagged
 
 Box = tuple[float, float, float, float]
 

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from rewards.answer_span import as_text, tagged
+from rewards.answer_span import tagged
 
 _MAX_CHARACTERS = 50_000
 _MAX_LEAVES = 2_000

@@ -53,8 +53,7 @@ def numeric(
     if (
         found is None
         or len(found[1]) != len(wanted[1])
-        or found[0] != wanted[0]
-        and "bare" not in (found[0], wanted[0])
+        or (found[0] != wanted[0] and "bare" not in (found[0], wanted[0]))
     ):
         return 0.0
     if "one" in (found[0], wanted[0]) and found[0] != wanted[0]:

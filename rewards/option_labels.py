@@ -15,7 +15,7 @@ _NEGATED = re.compile(
     r"(?:\bnot|n't|\bnever|\bneither|\bnor|不是|不选|排除|并非)\s*(?:\boption\s+)?[(\[]?\s*$", re.IGNORECASE
 )
 _REFUTED = re.compile(
-    r"[)\]]?\s*(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|[)\]]?\s*(?:不对|是错|错误)",
+    r"[)\]]?\s*(?:(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|不对|是错|错误)",
     re.IGNORECASE,
 )
 _AROUND_SEVERAL = re.compile(r"^(?:[Bb]oth\s+|[(\[](?=\s?\w+\s?[,、，]))")

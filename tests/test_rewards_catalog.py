@@ -80,7 +80,7 @@ def test_hostile_text_gets_a_verdict_in_time(name: str) -> None:
         for gold in ("B", "12", "[1, 2, 3, 4]", '[{"kind": "words", "min": 1}]', text):
             start = time.process_time()
             value = reward(**arguments(reward, answer=text, text=text, gold=gold))
-            assert value is None or isinstance(value, float) and value == value
+            assert value is None or (isinstance(value, float) and value == value)
             assert time.process_time() - start < 2, (text[:20], gold[:20])
 
 
