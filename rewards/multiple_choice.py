@@ -81,7 +81,7 @@ def _marked(text: str, reader: LabelReader, texts: dict[str, str]) -> frozenset[
         rest = text[marker.end() : marker.end() + 300]
         line = rest.lstrip().partition("\n")[0]
         found = reader.behind_marker(rest)
-        if found is None and texts and marker.group().rstrip()[-1:] in (":", "{", "=") + ("s",):
+        if found is None and texts and marker.group().rstrip()[-1:] in (":", "{", "=", "s"):
             found = _by_text(line.partition("}")[0], texts, whole=True)
         if found is None:
             continue
