@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.answer_span import as_text, tagged
+from rewards.answer_span import FULL_WIDTH, as_text, tagged
 from rewards.option_labels import LabelReader, option_labels
 from rewards.text_match import normal
 
@@ -19,7 +19,6 @@ _MARKER = re.compile(
 )
 _STRONG = re.compile(r"boxed|answer|答案|故选|应选", re.IGNORECASE)
 _MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$\"]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
 def multiple_choice(answer: str, gold: Any, choices: Sequence[str] | None = None) -> float | None:
@@ -109,4 +108,4 @@ def _by_text(answer: str, texts: dict[str, str], *, whole: bool = False) -> froz
 
 
 def _plain(text: str) -> str:
-    return _MARKUP.sub(lambda found: " " if found.group().startswith("<") else "", text.translate(_FULL_WIDTH)).strip()
+    return _MARKUP.sub(lambda found: " " if found.group().startswith("<") else "", text.translate(FULL_WIDTH)).strip()
