@@ -12,6 +12,9 @@ from typing import Any
 MAX_CHARACTERS = 20_000
 """Of a longer text only the end is searched for markers; a final answer stands there."""
 
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+"""For `str.translate`: full-width ASCII and the ideographic blank to plain signs, and no other character."""
+
 _OPEN, _CLOSE = "<think>", "</think>"
 # Chat templates end a turn with such a token: `<|im_end|>`.
 _SPECIAL_TOKEN = re.compile(r"<\|[\w ]{1,32}\|>")

@@ -11,7 +11,9 @@ from rewards.answer_span import answer_span, as_text, golds, tagged
 _TOLERANCE = 0.05
 # Far more digits than a float holds cannot be meant.
 _MAX_CHARACTERS = 64
-_CLEAN_NUMBER = re.compile(r"[-+]?(?:\d{1,30}|\d{1,3}(?:,\d{3}){1,9})?(?:\.\d{0,30})?(?:e[-+]?\d{1,3})?", re.IGNORECASE)
+_CLEAN_NUMBER = re.compile(
+    r"[-+]?(?:(?:\d{1,30}|\d{1,3}(?:,\d{3}){1,9})(?:\.\d{0,30})?|\.\d{1,30})(?:e[-+]?\d{1,3})?", re.IGNORECASE
+)
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d", re.ASCII)
 
 
@@ -66,7 +68,7 @@ def _clean_number(text: str) -> float | None:
     if len(text) > _MAX_CHARACTERS:
         return None
     text = text.removesuffix(".")
-    if not any(sign.isdecimal() for sign in text) or not _CLEAN_NUMBER.fullmatch(text):
+    if not _CLEAN_NUMBER.fullmatch(text):
         return None
     value = float(text.replace(",", ""))
     return value if math.isfinite(value) else None

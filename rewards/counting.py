@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rewards.answer_span import announced, as_text, tagged
+from rewards.answer_span import FULL_WIDTH, announced, as_text, tagged
 
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\d[\d,.]{0,30}(?!\w)", re.ASCII)
 _WHOLE = re.compile(r"[-+]?(?:\d{1,15}|\d{1,3}(?:,\d{3}){1,4})(?:\.0{1,6})?", re.ASCII)
@@ -44,7 +44,7 @@ def count(answer: str, gold: Any) -> float | None:
 
 def read_count(text: str) -> int | None:
     """The single whole number in a text, or None for none, several, or one that is not whole."""
-    whole = tagged(text)
+    whole = tagged(text).translate(FULL_WIDTH)
     found = announced(whole)
     for candidate in (found, whole):
         if candidate is None or len(candidate) > _MAX_CHARACTERS:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.answer_span import as_text, tagged
+from rewards.answer_span import FULL_WIDTH, as_text, tagged
 from rewards.option_labels import LabelReader, option_labels
 from rewards.text_match import normal
 
@@ -19,7 +19,6 @@ _MARKER = re.compile(
 )
 _STRONG = re.compile(r"boxed|answer|答案|故选|应选", re.IGNORECASE)
 _MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$\"]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
 def multiple_choice(answer: str, gold: Any, choices: Sequence[str] | None = None) -> float | None:
@@ -81,7 +80,7 @@ def _marked(text: str, reader: LabelReader, texts: dict[str, str]) -> frozenset[
         rest = text[marker.end() : marker.end() + 300]
         line = rest.lstrip().partition("\n")[0]
         found = reader.behind_marker(rest)
-        if found is None and texts and marker.group().rstrip()[-1:] in (":", "{", "=") + ("s",):
+        if found is None and texts and marker.group().rstrip()[-1:] in (":", "{", "=", "s"):
             found = _by_text(line.partition("}")[0], texts, whole=True)
         if found is None:
             continue
@@ -109,4 +108,4 @@ def _by_text(answer: str, texts: dict[str, str], *, whole: bool = False) -> froz
 
 
 def _plain(text: str) -> str:
-    return _MARKUP.sub(lambda found: " " if found.group().startswith("<") else "", text.translate(_FULL_WIDTH)).strip()
+    return _MARKUP.sub(lambda found: " " if found.group().startswith("<") else "", text.translate(FULL_WIDTH)).strip()

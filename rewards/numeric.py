@@ -74,7 +74,7 @@ def _first_read(answer: str, reader: Any) -> Any:
     whole = tagged(text)
     tail = _ASSERTS.split(whole[-MAX_CHARACTERS:])[-1]
     for candidate in (answer_span(text), announced(whole), whole, tail):
-        read = reader(candidate) if candidate is not None and len(candidate) <= 10 * MAX_CHARACTERS else None
+        read = reader(candidate) if candidate is not None else None
         if read is not None:
             return read
     return None
@@ -82,6 +82,8 @@ def _first_read(answer: str, reader: Any) -> Any:
 
 def _values(text: str) -> Values | None:
     """The numbers of a text with the kind of their container: one, list, set, or bare (commas only)."""
+    if len(text) > 10 * MAX_CHARACTERS:
+        return None
     text = text.strip()
     text = text.replace(r"\{", "{").replace(r"\}", "}").replace(r"\left", "").replace(r"\right", "")
     one = _number(text)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rewards.answer_span import as_text, golds
+from rewards.answer_span import FULL_WIDTH, as_text, golds
 from rewards.edit_distance import affordable
-
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
 def ocrbench(answer: str, gold: Any) -> float | None:
@@ -37,7 +35,7 @@ def ocrbench_cn(answer: str, gold: Any) -> float | None:
 
 
 def _line(text: str) -> str:
-    return text.translate(_FULL_WIDTH).lower().strip().replace("\n", " ")
+    return text.translate(FULL_WIDTH).lower().strip().replace("\n", " ")
 
 
 def _contains(answer: str, wanted: list[str]) -> float | None:

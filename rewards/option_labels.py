@@ -15,11 +15,13 @@ _NEGATED = re.compile(
     r"(?:\bnot|n't|\bnever|\bneither|\bnor|不是|不选|排除|并非)\s*(?:\boption\s+)?[(\[]?\s*$", re.IGNORECASE
 )
 _REFUTED = re.compile(
-    r"[)\]]?\s*(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|[)\]]?\s*(?:不对|是错|错误)",
+    r"[)\]]?\s*(?:(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|不对|是错|错误)",
     re.IGNORECASE,
 )
 _AROUND_SEVERAL = re.compile(r"^(?:[Bb]oth\s+|[(\[](?=\s?\w+\s?[,、，]))")
 _JOIN = r"\s*(?:,|;|/|&|、|\band\b|和|与|及|\s)\s*"
+# `Vitamin C`, `Plan B`: part of a name.
+_NAMED_AFTER = re.compile(r"\b[A-Z][a-z]+(?<!ly)\s$")
 _OR = re.compile(r"[)\]]?\s*(?:,\s*)?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
 
 
@@ -48,7 +50,9 @@ class LabelReader:
         one = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
         self._letters = all(len(label) == 1 and label.isalpha() for label in labels)
         bare = rf"(?:{one})(?![A-Za-z0-9])(?!['’]\w)(?!-[a-z])"
-        wrapped = rf"\(\s?(?:{one})\s?\)|\[\s?(?:{one})\s?\]|(?<![A-Za-z0-9]){bare}\)?"
+        # In brackets a label may be in lower case; a lone `a` is a word.
+        wrapped = rf"(?<!\w)\(\s?(?i:{one})\s?\)|(?<!\w)\[\s?(?i:{one})\s?\]|(?<![A-Za-z0-9(])(?i:{one})\)"
+        wrapped += rf"|(?<![A-Za-z0-9]){bare}\)?"
         self._item = re.compile(wrapped)
         self._any_case = re.compile(wrapped, re.IGNORECASE)
         self._label = re.compile(one, re.IGNORECASE)
@@ -87,9 +91,10 @@ class LabelReader:
         """All labels that a text names and does not rule out."""
         found = set()
         for item in self._item.finditer(text):
-            if self._is_word(item.group(), text[item.end() :]) or _NEGATED.search(
-                text[max(0, item.start() - 24) : item.start()]
-            ):
+            before = text[max(0, item.start() - 24) : item.start()]
+            if self._is_word(item.group(), text[item.end() :]) or _NEGATED.search(before):
+                continue
+            if _NAMED_AFTER.search(before):
                 continue
             if not _REFUTED.match(text[item.end() :]):
                 found |= self._labels(item.group())

@@ -28,6 +28,7 @@ _REWRITTEN = (
     (re.compile(r"\\(?:,|;|!|:| |quad|left|right)|\$"), " "),
     (re.compile(r"\^?\\circ\s?(?=[CF]\b)|º"), "°"),
     (re.compile(r"\bdeg(?:rees?)?\s+(?=(?:celsius|fahrenheit)\b)", re.IGNORECASE), ""),
+    (re.compile(r"(?<![\d.,])(\d{1,3})[ \u00a0\u2009\u202f](?=(?:\d{3}[ \u00a0\u2009\u202f]){0,5}\d{3}(?!\d))"), r"\1"),
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"(?<=\d)\s?x\s?(?=10\s?\^)"), "*"),
     (re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,6})"), r"^(\1)"),

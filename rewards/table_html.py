@@ -11,7 +11,7 @@ from rewards.answer_span import as_text, tagged
 _KEPT = {"table", "thead", "tbody", "tfoot", "tr", "td", "th"}
 _CELLS = {"td", "th"}
 # The distance of two trees of n nodes takes about n^3 steps in Python; this bounds it to about a second.
-_MAX_NODES = 160
+_MAX_NODES = 240
 _MAX_CHARACTERS = 100_000
 _MAX_CELL = 500
 
@@ -63,7 +63,10 @@ class _Costs:
     valuecls = float  # apted sums costs in it
 
     def __init__(self, content: bool) -> None:
+        from rapidfuzz.distance import Levenshtein
+
         self.content = content
+        self._distance = Levenshtein.normalized_distance
 
     def delete(self, node: _Node) -> float:
         return 1.0
@@ -72,13 +75,11 @@ class _Costs:
         return 1.0
 
     def rename(self, a: _Node, b: _Node) -> float:
-        from rapidfuzz.distance import Levenshtein
-
         if a.name != b.name or a.spans != b.spans:
             return 1.0
         if not self.content or a.name != "td":
             return 0.0
-        return float(Levenshtein.normalized_distance(a.text, b.text))
+        return float(self._distance(a.text, b.text))
 
     def children(self, node: _Node) -> list[_Node]:
         return node.children

@@ -12,6 +12,7 @@ from rewards.answer_span import MAX_CHARACTERS, announced, as_text, golds, tagge
 _TAG = re.compile(r"</?[A-Za-z]{1,16}>|<br\s?/?>")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s?\{([^{}]{0,4000})\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,6}(?![\d,])")
+_BLANK_BEFORE_PERCENT = re.compile(r"(?<=\d)\s%")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 # A point or comma inside a number, a minus in front of one and the sign behind a letter (C#) carry meaning.
 _MEANT = re.compile(r"(?<=\d)[.,:/-](?=\d)|(?<![\w)])-(?=[\d.])|(?<!\d)\.(?=\d)|(?<=\w)#|%")
@@ -38,6 +39,7 @@ def text_match(answer: str, gold: Any) -> float | None:
 def normal(text: str) -> str:
     """The words of a text in lower case, one blank apart, without articles and punctuation that means nothing."""
     text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).casefold()
+    text = _BLANK_BEFORE_PERCENT.sub("%", text)
     text = _WRAPPER.sub(r"\1", _TAG.sub(" ", text))
     text = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), text).translate(_QUOTES)
     kept = {found.start() for found in _MEANT.finditer(text)}

@@ -214,7 +214,7 @@ def test_the_published_chart_rule_and_the_clean_one() -> None:
     assert (relaxed("1,234", "1234"), relaxed_clean("1,234", "1234")) == (0, 1)
     assert (relaxed("0.0", "0"), relaxed_clean("0.0", "0")) == (0, 1)
     assert relaxed_clean("81.9%", "81.9") == 1
-    assert relaxed("nan", "5") == 0
+    assert relaxed("nan", "5") == relaxed_clean("e9", "5") == relaxed_clean(".", "5") == 0
 
 
 @pytest.mark.parametrize(
