@@ -1,8 +1,8 @@
 """The final answer in a response, found in one place for every reward.
 
 A thought is not part of it: what stands in an unclosed or cut-off think block is no answer. After it, in this order:
-the last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it is
-nothing but an answer, else the last value of the last sentence that has one.
+the last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it
+is nothing but an answer, else the last value of the last sentence that has one.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _value_in(sentence: str) -> str | None:
         chosen = numbers[-1]
         before = sentence[: chosen.start()]
         # One of several ("40, 41, or 42") is no answer; neither is what a sentence denies.
-        if _DENIED.search(before) or re.search(r"\d\s*(?:,|;|\bor\b|,\s*or)\s*$", before):
+        if _DENIED.search(before) or re.search(r"\d\s*[,;]\s*$|\bor\b\s*$", before):
             return None
         return (chosen[1] or chosen[2]).strip()
     if last and not _DENIED.search(sentence[: last.start()]):
