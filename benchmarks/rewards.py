@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing as mp
 import statistics
 import time
@@ -39,7 +40,7 @@ def math_verify_boxed() -> Grade:
 
 def trl_accuracy() -> Grade:
     """TRL's accuracy_reward; None (gold not read) is no credit."""
-    from trl.rewards import accuracy_reward
+    from trl.rewards.accuracy_rewards import accuracy_reward
 
     def grade(case: Case) -> bool:
         gold = case["gold"] if "$" in case["gold"] or "\\boxed" in case["gold"] else f"${case['gold']}$"
@@ -104,6 +105,7 @@ def load(paths: list[Path]) -> list[Case]:
 
 def work(name: str, cases: list[Case], pipe: Connection) -> None:
     """In the grader's process: sends when a case begins, then its verdict and its seconds."""
+    logging.disable(logging.CRITICAL)  # they write whole inputs, of megabytes, to the log
     grade = GRADERS[name]()
     warm_up: Case = {"pred": "\\frac{1}{2}+x", "gold": "x+0.5", "form": "answer", "metric": "math"}
     grade(warm_up)
