@@ -14,6 +14,7 @@ import json
 import logging
 import multiprocessing as mp
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -165,7 +166,10 @@ def main() -> None:
     parser.add_argument("--only", choices=list(GRADERS), action="append")
     arguments = parser.parse_args()
     cases = load(arguments.files)
-    found = {name: run(name, cases, arguments.limit) for name in arguments.only or GRADERS}
+    found = {}
+    for name in arguments.only or GRADERS:
+        found[name] = run(name, cases, arguments.limit)
+        print(f"{name}: {100 * found[name]['accuracy']:.1f} % right", file=sys.stderr, flush=True)
     if arguments.json:
         from benchmarks.timing import machine  # imports torch, which the graders' processes have no need of
 
