@@ -1,4 +1,7 @@
-"""Which built-in reward stands behind the name of a metric."""
+"""Which built-in reward stands behind the name of a metric.
+
+`METRIC:response` is the one for whole responses, where it is another than the one for bare answers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from types import MappingProxyType
 
 CATALOG: Mapping[str, str] = MappingProxyType(
     {
-        "math": "rewards.math_answer:math_final",
+        "math": "rewards.math_answer:math_value",
+        "math:response": "rewards.math_answer:math_final",
         "math_final": "rewards.math_answer:math_final",
         "math_boxed": "rewards.math_answer:math_boxed",
         "mcq": "rewards.multiple_choice:multiple_choice",

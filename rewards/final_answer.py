@@ -1,8 +1,8 @@
 """The final answer in a response, found in one place for every reward.
 
 A thought is not part of it: what stands in an unclosed or cut-off think block is no answer. After it, in this order:
-the last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it is
-nothing but an answer, else the last value of the last sentence that has one.
+the last `<answer>` tag, the last box, the last announced answer ("the answer is", "Answer:"), the text itself where it
+is nothing but an answer, else the last value of the last sentence that has one.
 """
 
 from __future__ import annotations
@@ -130,8 +130,12 @@ _NUMBER = (
 _VALUE = re.compile(
     rf"(?<![\w.^({{+*/-])(?:\(\s*)?({_NUMBER}(?:\s?\\?%)?)(?![\w^²³!(]|\.\d)|(?<=[^\W\da-zA-Z_])({_NUMBER})", re.ASCII
 )
-_VERB = re.compile(r"(?:\b(?:is|are|equals|est|es|be|to|of|total)\b|[=:：为是は]|≈|\\approx)\s*")
+_VERB = re.compile(r"(?:\b(?:is|are|equals|est|es|be|to|of|total)\b|[=：为是は]|(?<!\d):|:(?!\d)|≈|\\approx)\s*")
 _DENIED = re.compile(r"\b(?:not|isn't|never|no|neither|nor|cannot|wrong|incorrect)\W+(?:\w+\W+)?$", re.IGNORECASE)
+_BOUND = re.compile(
+    r"\b(?:(?:less|more|greater|fewer|larger|smaller) than|between|between .{1,40} and)\s*\$?$", re.IGNORECASE
+)
+_REJECTED = re.compile(r"\W*(?:is|are|was|seems)\s+(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
 _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _HOPE = re.compile(r"\bI hope (?:it|this) is correct\.?", re.IGNORECASE)
 
@@ -239,7 +243,10 @@ def _value_in(sentence: str) -> str | None:
         chosen = numbers[-1]
         before = sentence[: chosen.start()]
         # One of several ("40, 41, or 42") is no answer; neither is what a sentence denies.
-        if _DENIED.search(before) or re.search(r"\d\s*(?:,|;|\bor\b|,\s*or)\s*$", before):
+        # nor is a bound, or what is taken back.
+        if _BOUND.search(before) or _REJECTED.match(sentence, chosen.end()):
+            return None
+        if _DENIED.search(before) or re.search(r"\d\s*[,;]\s*$|\bor\b\s*$", before):
             return None
         return (chosen[1] or chosen[2]).strip()
     if last and not _DENIED.search(sentence[: last.start()]):

@@ -1,8 +1,8 @@
 """Mathematics by value: `math_answer` for short final answers, and the readings of a whole response beside it.
 
 Integers are compared exactly and at once. Everything else goes through `math_reading`: exact numbers, readers for
-LaTeX, plain and computer-algebra notation, structures of one kind, 50-digit values at seeded points. No text is executed, and
-sizes are limited before anything is computed, so that no call needs a time limit.
+LaTeX, plain and computer-algebra notation, structures of one kind, 50-digit values at seeded points. No text is
+executed, and sizes are limited before anything is computed, so that no call needs a time limit.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from hybrid_rl.scorer_pool.loading import RewardSpec
 from hybrid_rl.scorer_pool.pool import Case, ScorerPool, Verdict
 
 CATALOG = "rewards.catalog:CATALOG"
-"""Metric name -> target of the reward that computes it."""
+"""Metric name -> target of the reward that computes it; `METRIC:response` for whole responses where that differs."""
 _CASE_REWARD = "hybrid_rl.authoring.case_reward:CaseReward"
 
 
@@ -61,12 +61,12 @@ def check_cases(
         DataError: a metric is not in the catalog.
         PluginError: a reward does not load.
     """
-    targets = {case.metric: reward or _in_catalog(case, search) for case in cases}
+    targets = {_name(case): reward or _in_catalog(case, search) for case in cases}
     specs = {
         _name(case): RewardSpec(
             case.metric,
             _CASE_REWARD,
-            {"target": targets[case.metric], "search": list(search), "extracted": case.extracted},
+            {"target": targets[_name(case)], "search": list(search), "extracted": case.extracted},
         )
         for case in cases
     }
@@ -129,7 +129,8 @@ def _in_catalog(case: LabelledCase, search: Sequence[str]) -> str:
         near = difflib.get_close_matches(case.metric, list(map(str, catalog)), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(map(str, catalog)))}"
         raise DataError(f"case {case.id}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
-    return str(catalog[case.metric])
+    of_responses = catalog.get(f"{case.metric}:response") if case.extracted else None
+    return str(of_responses or catalog[case.metric])
 
 
 def _name(case: LabelledCase) -> str:

@@ -32,7 +32,7 @@ def is_name(node: Node) -> bool:
 
 
 def value_of(node: Struct) -> Node | None:
-    """What a chain of equations gives: the last value of `x = 1 + 1 = 2`, `{1, 2}` of `k in {1, 2}`; None if nothing."""
+    """What a chain of equations gives: the last value of `x = 1 + 1 = 2`, `{1, 2}` of `k in {1, 2}`; or None."""
     relations = node.mark.split()
     items = list(node.items)
     if relations == ["∈"]:
