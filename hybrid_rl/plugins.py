@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -74,9 +75,9 @@ def _load_entry_point(name: str, group: str) -> Any:
     for entry in found:
         if entry.name == name:
             return entry.load()
-    known = ", ".join(sorted(entry.name for entry in found))
-    hint = f"known short names: {known}" if known else "write module:name or file.py:name"
-    raise PluginError(f"'{name}' is not a plug-in name; {hint}")
+    near = difflib.get_close_matches(name, sorted(entry.name for entry in found), n=1)
+    hint = f"did you mean '{near[0]}'? Or " if near else ""
+    raise PluginError(f"'{name}' is not a plug-in name; {hint}write module:name or file.py:name")
 
 
 def _load_file(place: str, target: str, search: Sequence[str]) -> ModuleType:
