@@ -204,19 +204,7 @@ class SpecialForms(Cursor):
             end = self.text.find("}", self.at)
             word, self.at = self.text[self.at : end], end + 1
             return Struct("text", (), " ".join(word.split()).casefold())
-        if name in (
-            "overline",
-            "bar",
-            "vec",
-            "overrightarrow",
-            "hat",
-            "widehat",
-            "mathbb",
-            "mathcal",
-            "tilde",
-            "angle",
-            "triangle",
-        ):
+        if name in _MARKS:
             inner = self.argument()
             return Call(f"fn:{name}", (inner,))
         if name == "langle":
