@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rewards.boxes import generalised_iou, intersection_over_union, read_boxes, rescale
+from rewards.boxes import Box, generalised_iou, intersection_over_union, read_boxes, rescale
 
 
 def iou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
@@ -17,24 +17,12 @@ def iou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale
         image: width and height of the image in pixels, if the answer's coordinates are relative to it.
         pred_scale: what the answer calls the full width or height: 1 or 1000.
     """
-    wanted = _readable(gold, one=True)
-    if wanted is None:
-        return None
-    found = read_boxes(answer)
-    if found is None or len(found) != 1:
-        return 0.0
-    return intersection_over_union(rescale(found, image, pred_scale)[0], wanted[0])
+    return _of_one_pair(intersection_over_union, answer, gold, image, pred_scale)
 
 
 def giou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
     """Generalised IoU of one box and one reference, in [-1, 1]; arguments as in `iou`. An unreadable answer is 0."""
-    wanted = _readable(gold, one=True)
-    if wanted is None:
-        return None
-    found = read_boxes(answer)
-    if found is None or len(found) != 1:
-        return 0.0
-    return generalised_iou(rescale(found, image, pred_scale)[0], wanted[0])
+    return _of_one_pair(generalised_iou, answer, gold, image, pred_scale)
 
 
 def mean_iou_over_gold(
@@ -59,7 +47,23 @@ def mean_iou_over_gold(
     return sum(table[row][column] for row, column in zip(rows, columns, strict=True)) / len(wanted)
 
 
-def _readable(gold: Any, *, one: bool) -> list[tuple[float, float, float, float]] | None:
+def _of_one_pair(
+    measure: Callable[[Box, Box], float],
+    answer: Any,
+    gold: Any,
+    image: Sequence[float] | None,
+    pred_scale: float | None,
+) -> float | None:
+    wanted = _readable(gold, one=True)
+    if wanted is None:
+        return None
+    found = read_boxes(answer)
+    if found is None or len(found) != 1:
+        return 0.0
+    return measure(rescale(found, image, pred_scale)[0], wanted[0])
+
+
+def _readable(gold: Any, *, one: bool) -> list[Box] | None:
     boxes = read_boxes(gold)
     if boxes is None or (one and len(boxes) != 1) or any(intersection_over_union(box, box) == 0 for box in boxes):
         return None
