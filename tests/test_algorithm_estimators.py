@@ -146,9 +146,10 @@ def trl_loss(
     """`GRPOTrainer._compute_loss` itself, on log-probabilities that are given instead of a model's."""
     trainer_module = pytest.importorskip("trl.trainer.grpo_trainer")
     trainer = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *a, **k: (new, torch.zeros_like(new), None),
+        _get_per_token_logps_and_entropies=lambda *a, **k: (new, 0 * new, None),
         aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None,
-        importance_sampling_level=level, beta=0.0, loss_type=loss_type, epsilon_low=low, epsilon_high=high, use_vllm=False, max_completion_length=5,
+        importance_sampling_level=level, beta=0.0, loss_type=loss_type, epsilon_low=low, epsilon_high=high,
+        use_vllm=False, max_completion_length=5,
         vllm_importance_sampling_correction=False, model=SimpleNamespace(training=True), num_generations=3,
         current_gradient_accumulation_steps=1, _entropy_bonus_enabled=False, _metrics=_Metrics(),
         args=SimpleNamespace(delta=None, steps_per_generation=1, use_bias_correction_kl=False),
