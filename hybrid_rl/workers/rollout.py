@@ -33,8 +33,8 @@ class RolloutWorker:
             forced = self._policy.format.forced_ids(request.mode)
             if generation.ids[: len(forced)] != forced or any(generation.sampled[: len(forced)]):
                 raise EngineMismatch(
-                    f"the rollout engine does not begin responses in mode {request.mode} with the mode's forced_ids, marked "
-                    f"as not sampled; see hybrid_rl.protocols.RolloutEngine"
+                    f"the rollout engine does not begin responses in mode {request.mode} with the mode's forced_ids, "
+                    f"marked as not sampled; see hybrid_rl.protocols.RolloutEngine"
                 )
         return [
             Rollout(
