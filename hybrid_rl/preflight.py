@@ -12,6 +12,7 @@ from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
+from hybrid_rl.loggers import check_loggers
 from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import outline_policy
 from hybrid_rl.records import Prompt
@@ -70,6 +71,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     _check_references(config, chat, looked_at)
     scorer.check_services()
     _check_engine(config)
+    check_loggers(config.log)
     _check_best_metric(config, looked_at)
     if config.warmup is not None and config.model.path is None:
         _check_warmup(config, chat)

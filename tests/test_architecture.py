@@ -29,7 +29,7 @@ LEVELS = (
     {"chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
-    {"updates"},
+    {"updates", "loggers"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
     {"exporting", "authoring", "doctor"},
