@@ -207,6 +207,10 @@ class TemplateChatFormat:
         empty = re.match(rf"{re.escape(self._open)}\s*{re.escape(self._close)}\s*", text)
         return token + (text[empty.end() :] if empty else text)
 
+    def prefill(self, mode: str) -> str:
+        """The text that the mode puts behind the generation prompt."""
+        return self._kinds[mode].prefill
+
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
         probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")

@@ -70,6 +70,18 @@ def evaluate(
     return figures
 
 
+def evaluation_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """An evaluation as metrics: `eval/FIGURE/MODE`, and the accuracy of each task as `eval/task/TASK/accuracy/MODE`."""
+    metrics: dict[str, float] = {}
+    for mode, figures in found.items():
+        for name in ("accuracy", "mean_tokens", "leak_rate", "accuracy_when_well_formed"):
+            if figures[name] is not None:
+                metrics[f"eval/{name}/{mode}"] = figures[name]
+        for task, of_task in figures["tasks"].items():
+            metrics[f"eval/task/{task}/accuracy/{mode}"] = of_task["accuracy"]
+    return metrics
+
+
 def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
     well_formed = [_accuracy(score) for rollout, score in found if rollout.well_formed]
     figures: dict[str, Any] = _figures(found)
