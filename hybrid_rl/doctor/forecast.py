@@ -24,8 +24,8 @@ def forecast(config: Config, trial: Trial, prompts: Sequence[Prompt] = ()) -> Fi
     here = modes.assign(1, prompts, 1) if config.modes.assign == "column" else []
     dealt = Counter(mode for counts in here for mode in counts)
     for step in range(1, config.run.steps + 1):
-        shares = modes.shares(step) or {mode: count / len(prompts) for mode, count in dealt.items()}
-        for mode, share in shares.items():
+        asked = modes.shares(step) or {mode: count / len(prompts) for mode, count in dealt.items()}
+        for mode, share in asked.items():
             responses[mode] += share * train.prompts_per_step * train.responses_per_prompt
     tokens = {mode: count * trial.tokens[mode] for mode, count in responses.items()}
     total = sum(tokens.values())
