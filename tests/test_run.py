@@ -535,6 +535,8 @@ def test_a_warm_up_is_taken_from_the_cache_when_nothing_that_matters_changed(
         ("warmup.optimizer.learning_rate=0.01", False),
         ("model.args.query_num=8", False),
         ("modes.kinds.long.prefill='So '", False),
+        ("modes.kinds.long.mode_token='So '", False),
+        ("modes.kinds.long.truncation=mask", True),
     ],
 )
 def test_what_matters_to_a_warm_up(small_config: Callable[..., Config], override: str, hit: bool) -> None:
