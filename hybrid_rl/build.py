@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hybrid_rl.algorithm.modes import mode_schedule
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
@@ -43,6 +44,7 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
@@ -117,7 +119,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config.modes),
+            modes=mode_schedule(config),
+            grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,

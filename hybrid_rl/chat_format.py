@@ -10,18 +10,16 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
-
-Thought = Literal["opened", "closed", "free"]
-"""What a mode's prefilled tokens leave: an open think block, a closed (empty) one, or the choice to the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class TemplateChatFormat:
             _check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
+        self._forced = {mode: tuple(self._encode(kind.mode_token)) for mode, kind in kinds.items()}
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
@@ -112,7 +111,7 @@ class TemplateChatFormat:
                 f"prompt {prompt.id}: in mode {mode} the chat template writes this answer differently from the "
                 f"generation prompt; a thought must begin with the mode's prefill and a mode without thought has none"
             )
-        text = whole[len(opening) :]
+        text = self._with_mode_token(whole[len(opening) :], mode, bool(thought))
         stop = min((text.rfind(s) for s in self._stop_texts if s in text), default=len(text))
         return (*self._encode(text[:stop]), self._stop_ids[0])
 
@@ -131,19 +130,28 @@ class TemplateChatFormat:
     def parse(self, ids: Sequence[int], mode: str) -> Response:
         """Split a response into thought and answer.
 
-        The final answer is what follows the last closing tag. An open thought has no answer.
+        The final answer is what follows the last closing tag. An open thought has no answer. Where the mode leaves the
+        choice to the model, and the response begins with the mode token of another, it is read as one of that mode.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
         text: str = self._tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        turn = self._openings[mode] + text
+        chosen = self._chosen(text) if self.thought(mode) == "free" else ""
+        token = self._kinds[chosen or mode].mode_token
+        rest = text.removeprefix(token)
+        # A mode token that is no thought tag is no part of the answer either.
+        turn = self._openings[mode] + (text if self._tags(token) else rest)
         start, end = turn.rfind(self._open), turn.rfind(self._close)
         closed = end >= start
-        answer = turn[end + len(self._close) :] if end >= 0 else turn
-        # In the reconstructed turn every mode has one block, except that a free mode may have none.
+        answer = turn[end + len(self._close) :] if end >= 0 else rest
+        # The turn has one block, or, where none is asked for, none; what the prompt and the mode token hold is given.
         opens, closes = turn.count(self._open), turn.count(self._close)
-        thinks = self.thought(mode)
+        thinks = self.thought(chosen or mode)
         one_block = opens == closes == 1 and closed
-        leaked = not (one_block or (thinks == "free" and opens == closes == 0))
+        leaked = {
+            "free": not (one_block or opens == closes == 0),
+            "opened": not one_block,
+            "closed": self._tags(rest),
+        }[thinks]
         if opens and thinks != "closed":
             thought = turn[turn.find(self._open) + len(self._open) :].partition(self._close)[0]
         else:
@@ -154,22 +162,54 @@ class TemplateChatFormat:
             answer=answer.strip() if closed else None,
             closed=closed,
             leaked=leaked,
+            chosen=chosen,
         )
 
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         return self._stop_ids
 
     def thought(self, mode: str) -> Thought:
-        """What the mode's prefilled tokens ask for."""
-        opening = self._openings[mode]
-        start, end = opening.rfind(self._open), opening.rfind(self._close)
+        """What the mode's prefilled tokens and its mode token ask for."""
+        token = self._kinds[mode].mode_token
+        beginning = self._openings[mode] + token
+        start, end = beginning.rfind(self._open), beginning.rfind(self._close)
         if start < 0 and end < 0:
-            return "free"
+            return "closed" if token else "free"
         return "opened" if start > end else "closed"
 
     def prefill(self, mode: str) -> str:
         """The text that the mode puts behind the generation prompt."""
         return self._kinds[mode].prefill
+
+    def forced_ids(self, mode: str) -> tuple[int, ...]:
+        """Ids that every response of the mode begins with, its mode token; the engine forces them."""
+        return self._forced[mode]
+
+    def opening(self, mode: str) -> str:
+        """What the prompt puts at the beginning of the assistant's turn."""
+        return self._openings[mode]
+
+    def _chosen(self, text: str) -> str:
+        """The mode whose mode token a text begins with, the longest where several fit; empty where none does."""
+        found = [mode for mode, kind in self._kinds.items() if kind.mode_token and text.startswith(kind.mode_token)]
+        return max(found, key=lambda mode: len(self._kinds[mode].mode_token), default="")
+
+    def _tags(self, text: str) -> bool:
+        return self._open in text or self._close in text
+
+    def _with_mode_token(self, text: str, mode: str, thinks: bool) -> str:
+        """The template's text of a response, beginning with the mode token instead of an empty think block.
+
+        A mode that leaves the choice to the model takes the token of the mode that is chosen.
+        """
+        wanted = "opened" if thinks else "closed"
+        others = [k.mode_token for m, k in self._kinds.items() if k.mode_token and self.thought(m) == wanted]
+        free = self.thought(mode) == "free"
+        token = next(iter(others), "") if free else self._kinds[mode].mode_token
+        if not token or (thinks and text.startswith(token)):
+            return text
+        empty = re.match(rf"{re.escape(self._open)}\s*{re.escape(self._close)}\s*", text)
+        return token + (text[empty.end() :] if empty else text)
 
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""

@@ -6,6 +6,9 @@ import difflib
 from dataclasses import dataclass
 from itertools import chain
 
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.algorithm.scheme_check import check_scheme
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config import Config
 from hybrid_rl.data.mixture import Mixture
@@ -59,8 +62,12 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     )
     chat = outline.format
     _check_budgets(config, chat)
+    loss_rules(config)
+    check_scheme(config, chat)
+    schedule = mode_schedule(config)
     seed, search = config.run.seed, config.search
     prompts = make_mixture(config.data.sources, "train", seed, search)
+    schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
     looked_at = [*prompts.first(_LOOKED_AT), *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
     wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}

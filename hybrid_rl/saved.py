@@ -51,7 +51,8 @@ def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     material = prepare(config, saved.checkpoint)
     worker = RolloutWorker(WorkerSetup(config=config, checkpoint=saved.checkpoint))
     scorer = RewardWorker(config, material.wants_thought)
-    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed)
+    thoughts = {mode: material.format.thought(mode) for mode in config.modes.kinds}
+    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed, thoughts=thoughts)
 
 
 def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:

@@ -22,6 +22,11 @@ PHASES = ("generate", "score", "reference", "update", "sync")
 
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
+    "share": "share of the step's responses that are in the mode",
+    "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
+    "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
+    "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "
+    "in the better of those",
     "reward": "mean reward",
     "reward_std": "mean over groups of the standard deviation of the reward inside the group",
     "accuracy": "mean of the accuracy part, in [0, 1]; a response without a score counts 0",

@@ -100,7 +100,15 @@ class Recorder:
         config = self._run.config
         learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
-            groups, figures, reference, wall_s, step=step, version=version, learning_rate=learning_rate
+            groups,
+            figures,
+            reference,
+            wall_s,
+            step=step,
+            version=version,
+            learning_rate=learning_rate,
+            shares=self._run.modes.shares(step),
+            thoughts=self._run.grouping.thoughts,
         )
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -126,6 +134,7 @@ class Recorder:
                 run.rollouts,
                 run.rewards,
                 seed=run.config.run.seed,
+                thoughts=run.grouping.thoughts,
                 progress=lambda done: run.view.advance(done, {}),
             )
         self._loggers.metrics(run.done, evaluation_metrics(found))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.policy import training_mode
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.forward import group_logprobs
@@ -34,6 +35,7 @@ class ActorWorker:
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
+        self._rules = loss_rules(config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
             self._load(Path(setup.checkpoint))
 
@@ -63,9 +65,9 @@ class ActorWorker:
         self, groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]] | None
     ) -> tuple[int, UpdateFigures]:
         """Train on the groups of a step and return the new version with what was measured."""
-        weights = {name: kind.loss_weight for name, kind in self._config.modes.kinds.items()}
+        config = self._config.train
         with training_mode(self._policy), self._own_randomness():
-            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, self._config.train, weights)
+            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, config, self._rules)
         self._version += 1
         return self._version, figures
 
