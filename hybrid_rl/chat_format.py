@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
@@ -19,6 +20,8 @@ from hybrid_rl.records import Message, Prompt, Response
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
+
+_PROBE = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
 
 Thought = Literal["opened", "closed", "free"]
 """What a mode's prefilled tokens leave: an open think block, a closed (empty) one, or the choice to the model."""
@@ -64,6 +67,7 @@ class TemplateChatFormat:
             _check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
+        self._before_answers: dict[str, tuple[int, ...]] = {}
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
@@ -134,11 +138,11 @@ class TemplateChatFormat:
         The final answer is what follows the last closing tag. An open thought has no answer.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        text: str = self._tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self._decode(body)
         turn = self._openings[mode] + text
         start, end = turn.rfind(self._open), turn.rfind(self._close)
         closed = end >= start
-        answer = turn[end + len(self._close) :] if end >= 0 else turn
+        answer = turn[end + len(self._close) :] if end >= 0 else text
         # In the reconstructed turn every mode has one block, except that a free mode may have none.
         opens, closes = turn.count(self._open), turn.count(self._close)
         thinks = self.thought(mode)
@@ -159,6 +163,46 @@ class TemplateChatFormat:
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         return self._stop_ids
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return tuple(self._kinds)
+
+    # --- where the answer begins -------------------------------------------------------------------------------
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """See the Protocol; also None where a token holds both the end of the closing tag and some of the answer."""
+        body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
+        thinks = self.thought(mode)
+        start = answer_start(body, self._decode, (self._open, self._close), thinking=thinks == "opened")
+        # A thought that the mode did not ask for is part of the answer, once it is closed.
+        return 0 if start is not None and thinks == "closed" else start
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """See the Protocol: sampled ids up to `answer_start`, then these, are what the template writes.
+
+        Where an answer shares a token with what stands before it, these are its ids on its own.
+        """
+        if mode not in self._before_answers:
+            ids = self._probe_ids(mode, "x")
+            self._before_answers[mode] = ids[: self.answer_start(ids, mode) or 0]
+        before = self._before_answers[mode]
+        ids = self.response_ids(prompt, mode, self._shortest_thought(mode), answer)[:-1]
+        return ids[len(before) :] if ids[: len(before)] == before else tuple(self._encode(answer))
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        if self.thought(mode) != "opened":
+            return ()
+        ids = self._probe_ids(mode, "x")
+        text = self._decode(ids[: self.answer_start(ids, mode)])
+        return tuple(self._encode(text.removeprefix("x")))
+
+    def _probe_ids(self, mode: str, answer: str) -> tuple[int, ...]:
+        """The shortest response, without its stop token."""
+        return self.response_ids(_PROBE, mode, self._shortest_thought(mode), answer)[:-1]
+
+    def _shortest_thought(self, mode: str) -> str:
+        return "" if self.thought(mode) == "closed" else self._kinds[mode].prefill + "x"
+
     def thought(self, mode: str) -> Thought:
         """What the mode's prefilled tokens ask for."""
         opening = self._openings[mode]
@@ -169,10 +213,8 @@ class TemplateChatFormat:
 
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
-        probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
-        prefill = self._kinds[mode].prefill
-        thought = prefill + "x" if self.thought(mode) == "opened" else ""
-        return len(self.response_ids(probe, mode, thought, "x"))
+        thought = self._shortest_thought(mode) if self.thought(mode) == "opened" else ""
+        return len(self.response_ids(_PROBE, mode, thought, "x"))
 
     # --- rendering ---------------------------------------------------------------------------------------------
 
@@ -211,6 +253,10 @@ class TemplateChatFormat:
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
 
 
 def _check_template_args(mode: str, arguments: Mapping[str, Any], processor: Any, tokenizer: Any) -> None:

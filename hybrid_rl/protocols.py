@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_rl.records import Generation, Prompt, Request, Response
+from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,48 @@ class ChatFormat(Protocol):
 
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         """Ids that end a response."""
+        ...
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the modes, in the order of the config."""
+        ...
+
+    def thought(self, mode: str) -> Literal["opened", "closed", "free"]:
+        """What the prompt of a mode leaves: an open think block, a closed one, or the choice to the model."""
+        ...
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """Where the final answer begins in the ids of a response; None where it has none.
+
+        `ids[:start]` is what the model wrote before its answer: the thought, the closing tag and the blanks behind it.
+        A mode whose prompt closes the thought begins with its answer, at 0.
+        """
+        ...
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """An answer as the template would write it behind a thought or, without one, behind the prompt [A]."""
+        ...
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        """What stands between prompt and answer if nothing is thought: () unless the prompt leaves a thought open."""
+        ...
+
+
+class PolicyHandle(Protocol):
+    """The policy as a reward sees it, wherever its weights are: what a reward gets that asks for `policy`."""
+
+    @property
+    def format(self) -> ChatFormat:
+        """The chat format of the policy: where answers begin, and their ids."""
+        ...
+
+    def answer_logprobs(self, queries: Sequence[AnswerQuery], *, initial: bool = False) -> list[tuple[float, ...]]:
+        """Log-probability of each target token of each query, nats, at temperature 1.
+
+        Args:
+            initial: under the policy as it was before the first training step, instead of the weights that sampled.
+        """
         ...
 
 

@@ -189,6 +189,21 @@ class Sample:
         return self.rollout.generation.sampled if self.trained else (False,) * len(self.advantages)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerQuery:
+    """A reference answer behind a sampled thought, or behind none, whose tokens' log-probabilities are asked for.
+
+    Attributes:
+        prefix_ids: sampled ids up to and including what precedes the answer; () = directly behind the prompt.
+        target_ids: ids of the reference answer, without a stop token.
+    """
+
+    prompt: Prompt
+    mode: str
+    prefix_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
 def stable_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on every part and on nothing else (not on the process or the platform)."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()

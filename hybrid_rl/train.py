@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hybrid_rl.algorithm.admission import admit
 from hybrid_rl.algorithm.advantage import make_groups
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.build import Run, open_run
@@ -63,7 +64,8 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         rollouts = run.rollouts.generate(requests)
     with clock("score"):
         scores = run.rewards.score(rollouts)
-        groups = make_groups(rollouts, scores, eps=config.train.advantage_eps, min_std=config.train.min_reward_std)
+        scored = make_groups(rollouts, scores, eps=config.train.advantage_eps, min_std=config.train.min_reward_std)
+        groups, admission = admit(scored, run.admission, config.admission, step)
     with clock("reference"):
         asked = config.train.kl_coefficient > 0 or step % config.train.reference_every_steps == 0
         reference = run.reference.logprobs(groups) if asked else None
@@ -72,4 +74,5 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         version, figures = run.actor.update(groups, reference)
     with clock("sync"):
         run.rollouts.load_weights(run.actor.weights())
+    run.admission = admission
     record.step(step, version, groups, figures, reference, clock.wall_s)

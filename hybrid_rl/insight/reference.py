@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hybrid_rl.config import Config
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -109,6 +110,7 @@ def render_metrics() -> str:
         *(f"| `{name}` | {meaning} |" for name, meaning in RUN_METRICS.items()),
         *(f"| `wall_s/{phase}` | seconds of the step spent in the phase |" for phase in PHASES),
         *(f"| `{name}/MODE` | {meaning} |" for name, meaning in MODE_METRICS.items()),
+        *(f"| `dropped/{name}/MODE` | groups left out of the loss: {why} |" for name, why in DROP_REASONS.items()),
         "| `part/NAME/MODE` | mean of a reward part, unweighted |",
         "| `outcome/NAME/OUTCOME/MODE` | responses on which a reward part had the outcome abstain, timeout or error |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),

@@ -17,7 +17,7 @@ class Pending(Protocol):
 
 
 class Handle(Protocol):
-    """A worker, wherever it lives."""
+    """A worker, wherever it lives. Another worker may be given it as an argument, and call it."""
 
     def call(self, method: str, *arguments: Any) -> Pending: ...
 

@@ -68,6 +68,10 @@ class _RayHandle:
         self._built = built
         self._stop = stop
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The user's signals arrive in the driver alone: a worker that waits for another is not asked to stop.
+        return _RayHandle, (self._name, self._actor, self._built, StopSignal())
+
     def call(self, method: str, *arguments: Any) -> Pending:
         return _RayPending(self._name, [self._built, self._actor.call.remote(method, *arguments)], self._stop)
 
