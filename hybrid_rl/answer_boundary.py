@@ -1,8 +1,8 @@
 """Where the final answer begins among sampled ids.
 
 Text is not encoded again: other ids than the sampled ones would have other probabilities. A closing tag may be one
-token or several pieces, and a tokenizer may join its last piece with the blanks behind it, so the boundary is looked for
-in what the first n ids decode to, by bisection.
+token or several pieces, and a tokenizer may join its last piece with the blanks behind it, so the boundary is looked
+for in what the first n ids decode to, by bisection.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ subtracted:
 
     r = max(0, mean_t p(y_t | prompt, thought, y_<t) - mean_t p_0(y_t | prompt, y_<t))
 
-with y the tokens of the reference answer and p_0 the initial policy. Everything is computed on the sampled ids; no text
-is encoded again but the reference. In a mode without thought there is nothing to subtract, and the value is the same for
-all responses to a prompt: there it tells prompts apart, and gives no advantage.
+with y the tokens of the reference answer and p_0 the initial policy. Everything is computed on the sampled ids;
+no text is encoded again but the reference. In a mode without thought there is nothing to subtract, and the value is the
+same for all responses to a prompt: there it tells prompts apart, and gives no advantage.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LEVELS = (
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
-    {"chat_format", "scoring", "run_folder", "bridges"},
+    {"answer_boundary", "chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates"},

@@ -1,13 +1,13 @@
 """Admission: between scores and the update, which groups are trained on. Groups -> kept, or dropped with a reason.
 
-The rule: the standard deviation filter of RLPR (arXiv 2506.18254, section 3.3, with the figures of its code). A group is
+The rule: the filter by standard deviation of RLPR (arXiv 2506.18254; the figures are those of its code). A group is
 dropped if the standard deviation of its rewards is below beta times the moving average of the mean standard deviation
 of a step's groups. The average begins as the plain mean of the steps from `ema_from_step` to the one before
 `filter_from_step`; from then on it takes in (1 - ema) of each step's mean, after the step was filtered by what came
 before it. Each mode has an average of its own, since modes differ in how much their rewards vary.
 
-A dropped group keeps its place, its rewards and its statistics; its advantages are 0 and none of its samples is trained.
-Groups with fewer than two scores have no standard deviation: they neither count nor are dropped.
+A dropped group keeps its place, its rewards and their deviation; its advantages are 0 and none of its samples is
+trained. Groups with fewer than two scores have no standard deviation: they neither count nor are dropped.
 """
 
 from __future__ import annotations

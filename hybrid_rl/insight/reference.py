@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from hybrid_rl.config import Config
 from hybrid_rl.algorithm.admission import DROP_REASONS
+from hybrid_rl.config import Config
 from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"

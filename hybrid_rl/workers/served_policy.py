@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 from hybrid_rl.policy import outline_policy
 from hybrid_rl.protocols import ChatFormat
@@ -31,6 +32,10 @@ class ServedPolicy:
         self._setup = setup
         self._rollouts = rollouts
         self._reference = reference
+
+    def __reduce__(self) -> tuple[type[ServedPolicy], tuple[Any, ...]]:
+        # The chat format is loaded anew: a tokenizer may be of a module that the other process has to be told of first.
+        return ServedPolicy, (self._setup, self._rollouts, self._reference)
 
     @cached_property
     def format(self) -> ChatFormat:
