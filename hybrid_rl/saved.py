@@ -54,9 +54,8 @@ def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     material = prepare(config, saved.checkpoint)
     setup = WorkerSetup(config=config, checkpoint=saved.checkpoint)
     worker = RolloutWorker(setup)
-    scorer = RewardWorker(
-        config, material.wants_thought, ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
-    )
+    policy = ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
+    scorer = RewardWorker(config, material.wants_thought, policy)
     return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed)
 
 
