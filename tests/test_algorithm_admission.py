@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_rl.algorithm.admission import AdmissionState, admit
@@ -100,6 +100,7 @@ def test_a_mode_that_comes_late_has_nothing_to_compare_with_at_first(group_of: C
     assert found[-2:] == [[""], ["low_std"]]
 
 
+@settings(max_examples=20)
 @given(stds=st.lists(st.floats(0, 1), min_size=12, max_size=20), cut=st.integers(1, 11))
 def test_a_state_survives_json_to_the_last_bit(stds: list[float], cut: int) -> None:
     def group(std: float) -> Any:
