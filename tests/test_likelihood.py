@@ -168,7 +168,8 @@ def served() -> tuple[ServedPolicy, Policy, Policy]:
     ]
     worker, reference = RolloutWorker(setups[0]), ReferenceWorker(setups[1])
     policies = [load_policy(s.config.model, s.config.modes, seed=s.config.run.seed, search=[]) for s in setups]
-    return ServedPolicy(setups[0], [InProcess(lambda: worker)], InProcess(lambda: reference)), *policies
+    handle = ServedPolicy(setups[0], [InProcess(lambda: worker)], InProcess(lambda: reference))
+    return handle, policies[0], policies[1]
 
 
 @pytest.fixture
@@ -323,4 +324,4 @@ def test_ray_and_local_give_the_same_values(small_config: Callable[..., Config],
     workers = ["cluster.rollout_workers=2", "cluster.reward_workers=2", "run.steps=2"]
     for folder in folders:
         hybrid_rl.run(small_config(*repeated(), *workers, f"cluster.executor={folder.name}", f"run.dir={folder}"))
-    assert_same_run(*folders, steps=2)
+    assert_same_run(folders[0], folders[1], steps=2)

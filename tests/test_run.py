@@ -387,7 +387,7 @@ def test_ray_and_local_runs_are_the_same_and_resolve_the_users_plugins(own_proje
     for folder in folders:
         overrides = [*PROJECT, f"cluster.executor={folder.name}", f"run.dir={folder}"]
         assert hybrid_rl.run(hybrid_rl.load_config(own_project, overrides))["status"] == "completed"
-    assert_same_run(*folders, steps=2)
+    assert_same_run(folders[0], folders[1], steps=2)
     for row in rows(folders[1], 2):
         assert set(row["parts"]) == {"accuracy", "brevity", "moved"}
         assert row["parts"]["brevity"] == -len(row["ids"]) / 100
