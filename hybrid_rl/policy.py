@@ -15,7 +15,7 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
-from hybrid_rl.chat_format import PromptInputs, TemplateChatFormat
+from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.errors import ConfigError
@@ -24,6 +24,7 @@ from hybrid_rl.plugins import build
 from hybrid_rl.pretrained import describe_folder, load_folder, model_without_weights
 from hybrid_rl.protocols import Backbone
 from hybrid_rl.quiet import quiet_transformers
+from hybrid_rl.templates import PromptInputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ LEVELS = (
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
+    {"answer_boundary", "templates"},
     {"chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_rl.algorithm.modes import mode_schedule
+from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.config import Config
 from hybrid_rl.doctor.findings import Finding
 from hybrid_rl.doctor.trial import Trial
@@ -11,11 +11,12 @@ from hybrid_rl.doctor.trial import Trial
 def forecast(config: Config, trial: Trial) -> Finding:
     """What the run would sample and take if responses stay as long as they are now."""
     train = config.train
-    modes = mode_schedule(config.modes)
+    modes = mode_schedule(config)
+    each_step = train.prompts_per_step * train.responses_per_prompt
     responses: dict[str, float] = dict.fromkeys(config.modes.kinds, 0.0)
     for step in range(1, config.run.steps + 1):
-        for mode in modes.assign(step, train.prompts_per_step):
-            responses[mode] += train.responses_per_prompt
+        for mode, share in modes.shares(step).items():
+            responses[mode] += share * each_step
     tokens = {mode: count * trial.tokens[mode] for mode, count in responses.items()}
     total = sum(tokens.values())
     seconds = {phase: each * total for phase, each in trial.seconds_per_token.items()}

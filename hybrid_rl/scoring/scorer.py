@@ -118,6 +118,11 @@ class Scorer:
                     f"{prompt.source} nor one of {', '.join(OFFERED)}"
                 )
 
+    def reads_reference(self, prompt: Prompt) -> bool:
+        """Whether a reward has the policy read the reference answer to a prompt."""
+        rewards = [self._reward(name, prompt) for name in self._config]
+        return any({POLICY, "gold"} <= reward.wanted for reward in rewards if reward is not None)
+
     def score(self, rollout: Rollout) -> Score:
         """Score one rollout, see `score_all`."""
         return self.score_all([rollout])[0]
