@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import math
 import os
 import signal
@@ -68,10 +69,13 @@ def rows(folder: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rollouts" / f"step_{step:06d}.jsonl").read_text().splitlines()]
 
 
+TIMES = re.compile(r"^wall_s/|^tokens_per_s$|(?:^|/)part_ms(?:_max)?/")
+
+
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """All metrics but those that measure time."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("wall_s/") and k != "tokens_per_s"} for row in found]
+    return [{k: v for k, v in row.items() if not TIMES.search(k)} for row in found]
 
 
 def summary(folder: Path) -> dict[str, Any]:
