@@ -47,7 +47,7 @@ class Judge:
         api_key_variable: environment variable with the key.
         sampling: further fields of the request; replaces `{temperature: 0, max_tokens: 1024}`.
         structured: ask for the verdict by JSON schema, as long as the endpoint takes it.
-        timeout_s: limit of one request.
+        request_timeout_s: limit of one request.
         retries: further requests after one that failed in passing, or gave no verdict.
         first_wait_s: before the first of them, doubled each time.
         max_wait_s: longest wait before a retry.
@@ -76,7 +76,7 @@ class Judge:
         api_key_variable: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         structured: bool = True,
-        timeout_s: float = 60.0,
+        request_timeout_s: float = 60.0,
         retries: int = 4,
         first_wait_s: float = 1.0,
         max_wait_s: float = 60.0,
@@ -89,7 +89,7 @@ class Judge:
         behind_timeout_s: float = 1.0,
         search: Sequence[str] = (),
     ) -> None:
-        _check_positive(timeout_s=timeout_s, max_requests=max_requests, max_reply_bytes=max_reply_bytes)
+        _check_positive(request_timeout_s=request_timeout_s, max_requests=max_requests, max_reply_bytes=max_reply_bytes)
         _check_positive(first_wait_s=first_wait_s, max_wait_s=max_wait_s, behind_timeout_s=behind_timeout_s)
         if retries < 0:
             raise ValueError(f"retries must be at least 0, not {retries}")
@@ -104,7 +104,7 @@ class Judge:
             Endpoint(
                 url=_completions_url(base_url),
                 api_key_variable=api_key_variable,
-                timeout_s=timeout_s,
+                timeout_s=request_timeout_s,
                 max_reply_bytes=max_reply_bytes,
             ),
             model,
@@ -116,6 +116,8 @@ class Judge:
         self._cache = _cache(cache)
         self._flights = SingleFlight()
         self._meter = Meter()
+        # The limit of a whole response, if the config sets no other: every request and every wait at its longest.
+        self.timeout_s = behind_timeout_s + request_timeout_s * (retries + 1) + max_wait_s * retries
         self._rule = Rule(behind, behind_args or {}, search, behind_timeout_s) if behind is not None else None
         # What is asked for depends on template and rule; rewards are asked by the names of their parameters.
         self.__signature__ = _signature(self._template.names, images=images, rule=self._rule)
