@@ -151,6 +151,17 @@ def slow(seconds: float, answer: Answer) -> Answer:
     return later
 
 
+def together(number: int, answer: Answer) -> Answer:
+    """Another answer, as soon as so many requests wait for theirs."""
+    barrier = threading.Barrier(number, timeout=30)
+
+    def meet(handler: Handler, received: Received) -> None:
+        barrier.wait()
+        answer(handler, received)
+
+    return meet
+
+
 def dripping(handler: Handler, received: Received) -> None:
     """A byte every now and then: no single read is late, and the reply never ends."""
     handler.send_response(200)

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from rewards.judging.errors import JudgeError, PassingTrouble
+from rewards.judging.verdict import UnreadableVerdict, read_json
 
 _MAX_SAID = 200
 """Characters of a server's own words in a message."""
@@ -111,7 +112,11 @@ class Endpoint:
 
     def _said(self, content: bytes) -> str:
         """The server's words in one line, without the key, should it repeat it."""
-        text = content[: 50 * _MAX_SAID].decode("utf-8", "replace")
+        try:
+            error = read_json(content)["error"]
+            text = str(error["message"] if isinstance(error, dict) else error)
+        except (UnreadableVerdict, KeyError, TypeError):  # not in the usual form: all of it, then
+            text = content[: 50 * _MAX_SAID].decode("utf-8", "replace")
         if self.api_key_variable is not None:
             text = text.replace(api_key(self.api_key_variable), "[key]")
         return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split())[:_MAX_SAID])
