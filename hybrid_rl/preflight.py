@@ -67,6 +67,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     for prompt in looked_at:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
+    _check_references(config, chat, looked_at)
     scorer.check_services()
     _check_engine(config)
     _check_best_metric(config, looked_at)
@@ -101,6 +102,25 @@ def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, cont
                 f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
                 f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
                 f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def reference_length(chat: TemplateChatFormat, prompt: Prompt, mode: str) -> int:
+    """Tokens of the reference as a response; where a thought is asked for and the data has none, the least there is."""
+    thought = ""
+    if chat.thought(mode) == "opened":
+        thought = prompt.thought or chat.prefill(mode) + "x"
+    return len(chat.response_ids(prompt, mode, thought, prompt.gold))
+
+
+def _check_references(config: Config, chat: TemplateChatFormat, prompts: list[Prompt]) -> None:
+    """A budget that cuts every right answer teaches that nothing is right."""
+    for mode, kind in config.modes.kinds.items():
+        least = min((reference_length(chat, prompt, mode) for prompt in prompts), default=0)
+        if least > kind.max_new_tokens:
+            raise ConfigError(
+                f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but none of the {len(prompts)} "
+                f"references that were looked at fits: the shortest has {least} tokens in this mode; raise the budget"
             )
 
 
