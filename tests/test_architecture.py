@@ -30,6 +30,7 @@ LEVELS = (
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates"},
+    {"preference"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
     {"exporting", "authoring"},
