@@ -14,6 +14,7 @@ from hybrid_rl.build import Run
 from hybrid_rl.errors import EngineMismatch, Interrupted, UserError, WorkerDied
 from hybrid_rl.insight.evaluation import evaluate
 from hybrid_rl.insight.metrics import step_metrics
+from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.updates.grpo import UpdateFigures
@@ -44,6 +45,13 @@ class Recorder:
         self._saved: int | None = run.done or None
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
+        self._summary.setdefault("warnings", [])
+        self._parts = PartWatch(
+            list(run.config.rewards),
+            list(run.config.modes.kinds),
+            run.folder.metrics(),
+            [warning["text"] for warning in self._summary["warnings"]],
+        )
 
     def __enter__(self) -> Recorder:
         self._write_summary("running")
@@ -91,6 +99,9 @@ class Recorder:
         self._run.folder.append("metrics.jsonl", metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
+        for sentence in self._parts.step(metrics):
+            self._summary["warnings"].append({"step": step, "text": sentence})
+            self._run.view.note(f"warning      {sentence}")
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)
 
