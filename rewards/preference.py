@@ -33,7 +33,6 @@ class Preference:
 
     runs_in = "actor"
     per = "batch"
-    without_answer = None
 
     def __init__(
         self,
@@ -64,6 +63,13 @@ class Preference:
 
         check_folder(self._path)
 
+    def warm_up(self) -> None:
+        """Load the weights. Raises a ConfigError if they do not load."""
+        from hybrid_rl.preference.folder import open_scorer
+
+        if self._scorer is None:
+            self._scorer = open_scorer(self._path, self._options, search=(".",))
+
     def __call__(
         self, prompt: Sequence[Prompt], answer: Sequence[str | None], text: Sequence[str]
     ) -> list[float | None]:
@@ -84,8 +90,6 @@ class Preference:
     def _scores(self, judged: Sequence[Judged]) -> list[float | None]:
         if not judged:
             return []
-        if self._scorer is None:  # weights are loaded where they are used, not where the config is checked
-            from hybrid_rl.preference.folder import open_scorer
-
-            self._scorer = open_scorer(self._path, self._options, search=(".",))
+        self.warm_up()
+        assert self._scorer is not None
         return self._scorer.scores(judged, **self._budget)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class SequenceClassifier:
         if getattr(self._tokenizer, "chat_template", None):
             turns = [{"role": message.role, "content": message.text} for message in item.prompt.messages]
             turns.append({"role": "assistant", "content": answer})
-            row = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
+            row: Any = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
         else:
             question = "\n\n".join(message.text for message in item.prompt.messages)
             row = self._tokenizer(question, answer)
