@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -51,12 +52,17 @@ def prompt_of(text: str, images: tuple[Any, ...] = ()) -> Prompt:
     return Prompt(id=text, source="s", task="t", messages=(Message(role="user", text=text),), gold="", images=images)
 
 
-def digit_pairs(split: Any, count: int) -> list[PreferencePair]:
-    """A digit to read: the right one is preferred to another. The text says nothing of it, the image everything."""
+def digit_pairs(split: Any, count: int, num_digits: int = 4) -> list[PreferencePair]:
+    """A digit to read, from 0 to 3: the right one is preferred to another. The text is the same for all, so that the
+    image alone explains the preference."""
     strips = DigitStrips("d", split, 0, "read", min_digits=1, max_digits=1, digit_pixels=14)
     chance = random.Random(0)
-    prompts = [strips[i] for i in range(count)]
-    return [PreferencePair(p, p.gold, str((int(p.gold) + chance.randrange(1, 10)) % 10)) for p in prompts]
+    prompts = itertools.islice(
+        (p for p in map(strips.__getitem__, itertools.count()) if int(p.gold) < num_digits), count
+    )
+    return [
+        PreferencePair(p, p.gold, str((int(p.gold) + chance.randrange(1, num_digits)) % num_digits)) for p in prompts
+    ]
 
 
 def new_model(**changes: Any) -> PreferenceModel:
@@ -73,13 +79,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that has seen which digits are right."""
     model = new_model()
     training = PreferenceTraining(
-        steps=110,
-        batch_size=32,
+        steps=80,
+        batch_size=16,
         optimizer=OptimizerConfig(learning_rate=1e-3),
         warmup_steps=10,
         decay_fraction=0.3,
     )
-    train_preference(model, digit_pairs("train", 2000), training, seed=0)
+    train_preference(model, digit_pairs("train", 1000), training, seed=0)
     folder = tmp_path_factory.mktemp("preference") / "digits"
     save_preference_model(model, folder)
     return folder
@@ -118,7 +124,7 @@ def test_the_score_is_the_head_on_the_last_hidden_state(untrained: PreferenceMod
         ids = torch.tensor([[*row.inputs.ids, *row.response]])
         with torch.no_grad():
             hidden = untrained.policy.model.get_decoder()(input_ids=ids).last_hidden_state[0, -1]
-        assert score == pytest.approx(float(hidden @ untrained.head.weight[0]), abs=1e-5)
+        assert score == pytest.approx(float(hidden @ untrained.head.weight[0].detach()), abs=1e-5)
 
 
 def test_company_leaves_no_trace(untrained: PreferenceModel) -> None:
