@@ -329,6 +329,7 @@ def test_a_short_run_uses_it(trained: Path, small_config: Callable[..., Config])
     check_run(trained, small_config("run.steps=2"))
 
 
+@pytest.mark.slow  # Ray has to start
 def test_a_short_run_uses_it_in_an_actor_of_its_own(trained: Path, small_config: Callable[..., Config]) -> None:
     check_run(trained, small_config("run.steps=2", "cluster.executor=ray"))
 
