@@ -114,7 +114,7 @@ def load_policy(
         trainable: keep float32 weights for the optimizer even where the forward pass is bfloat16.
     """
     quiet_transformers()
-    device, compute_dtype = _device_and_dtype(config)
+    device, compute_dtype = device_and_dtype(config)
     _import_modules(config)
     # An adapter is trained in float32 whatever its base is kept in.
     weights_dtype = torch.float32 if trainable and config.lora is None else compute_dtype
@@ -172,7 +172,7 @@ def outline_policy(
     """
     quiet_transformers()
     _import_modules(config)
-    _, compute_dtype = _device_and_dtype(config)
+    _, compute_dtype = device_and_dtype(config)
     folder = _weights_folder(config, checkpoint)
     if folder is None:
         model, processor = _build(config, seed, search)
@@ -225,7 +225,12 @@ def _build(config: ModelConfig, seed: int, search: Sequence[str]) -> tuple[Any, 
     return model, processor
 
 
-def _device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+    """Where a model lives, and what it computes in.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     try:
         device = torch.device(name)

@@ -31,6 +31,7 @@ LEVELS = (
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates", "loggers"},
+    {"preference"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
     {"exporting", "authoring", "doctor"},
