@@ -57,6 +57,14 @@ def actor_specs(config: Config) -> dict[str, RewardSpec]:
     return {key: reward.spec for key, reward in placed.items() if reward.runs_in == "actor"}
 
 
+def limits_s(config: Config) -> dict[str, float]:
+    """Seconds that each part may take for one response; of several rewards that say so themselves, the shortest."""
+    declared: dict[str, list[float]] = defaultdict(list)
+    for placed in place_rewards(config.rewards, config.search).values():
+        declared[placed.spec.name].append(placed.reward.timeout_s)
+    return {name: part.timeout_s or min(declared[name]) for name, part in config.rewards.items()}
+
+
 class Scorer:
     """Scores rollouts with the rewards of a config.
 
