@@ -1,0 +1,114 @@
+"""What a reward is fuzzed with: references that it pays in full, found by asking it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybrid_rl.authoring.cases import LabelledCase
+from hybrid_rl.scorer_pool.pool import Verdict
+
+Ask = Callable[[Sequence[tuple[str, Any, Mapping[str, Any]]]], list[Verdict]]
+"""Verdicts on (answer, gold, columns) triples."""
+
+_FORMS = ("{}", "\\boxed{{{}}}", "The answer is {}.", "<answer>{}</answer>")
+"""How an answer may have to be given; the first one that is paid is taken."""
+_TEXTS = (
+    "42", "-3", "1234", "0.25", "3/4", "\\frac{3}{4}", "2\\sqrt{3}", "x^2+1", "(1,2)", "[0, 1)", "x > 3", "50%", "12 km", "B",
+    "yes", "red apple", "Zürich", "metre", "[10, 20, 110, 220]", '{"name": "Ada", "age": [36, 37]}',
+    "<table><tr><td>a</td><td>1</td></tr><tr><td>b</td><td>2</td></tr></table>",
+)  # fmt: skip
+_OTHERS: tuple[tuple[str, Any], ...] = (
+    ("cat", ["cat"] * 7 + ["dog"] * 3),
+    ("three short words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "short", "min": 1}])),
+)
+_CHOICES = ("green pear", "red apple", "blue car", "white horse")
+_WRONG = ("41", "7", "green pear", "no", "C", "y^3", "99 km", "[300, 300, 310, 320]", '{"x": 1}')
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An answer that a reward pays in full.
+
+    Attributes:
+        bare: the answer; `form` is what it has to stand in.
+        value: what the reward gives for it.
+        wrong: bare answers that it does not pay so.
+    """
+
+    bare: str
+    gold: Any
+    form: str = "{}"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    value: float = 1.0
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> str:
+        return self.form.format(self.bare)
+
+
+def default_pairs(wanted: frozenset[str]) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """(answer, gold, columns) of many kinds, for a reward of which nothing is known but the names it asks for."""
+    if "choices" in wanted:
+        return [(letter, letter, {"choices": list(_CHOICES)}) for letter in "ABCD"]
+    return [*((text, text, {}) for text in _TEXTS), *((answer, gold, {}) for answer, gold in _OTHERS)]
+
+
+def pairs_of_cases(cases: Sequence[LabelledCase]) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """(answer, gold, columns) of those cases whose answer is right, is a text and is no whole response."""
+    found = []
+    for case in cases:
+        right = case.expected is True or case.expected == 1.0
+        if right and isinstance(case.pred, str) and len(case.pred) <= 400 and not case.extracted:
+            choices = {"choices": list(case.choices)} if case.choices else {}
+            found.append((case.pred, case.gold, {**case.params, **choices}))
+    return found
+
+
+def find_references(pairs: Sequence[tuple[str, Any, Mapping[str, Any]]], ask: Ask) -> list[Reference]:
+    """Those pairs that are paid in full in some form, each with answers that are not.
+
+    Full is what most of the pairs earn at best: 1, or 0 where the reward is a cost.
+    """
+    trials = [(form.format(bare), gold, columns) for bare, gold, columns in pairs for form in _FORMS]
+    verdicts = iter(ask(trials))
+    judged = [[next(verdicts).value for _ in _FORMS] for _ in pairs]
+    nonsense = [verdict.value for verdict in ask([("qx zzv", gold, columns) for _, gold, columns in pairs])]
+    found = []
+    for (bare, gold, columns), values, poor in zip(pairs, judged, nonsense, strict=True):
+        full = 0.0 if poor is not None and poor > 0 and 0.0 in values else 1.0
+        if full in values and poor != full:
+            form = _FORMS[values.index(full)]
+            found.append(Reference(bare, gold, form, columns, full))
+    return _with_wrong(found, ask)
+
+
+def _with_wrong(references: Sequence[Reference], ask: Ask) -> list[Reference]:
+    candidates = [_distractors(reference) for reference in references]
+    trials = [
+        (reference.form.format(text), reference.gold, reference.columns)
+        for reference, texts in zip(references, candidates, strict=True)
+        for text in texts
+    ]
+    verdicts = iter(ask(trials))
+    found = []
+    for reference, texts in zip(references, candidates, strict=True):
+        values = [next(verdicts).value for _ in texts]
+        wrong = tuple(text for text, value in zip(texts, values, strict=True) if value != reference.value)
+        found.append(
+            Reference(reference.bare, reference.gold, reference.form, reference.columns, reference.value, wrong)
+        )
+    return [reference for reference in found if reference.wrong]
+
+
+def _distractors(reference: Reference) -> list[str]:
+    bare = reference.bare
+    if "choices" in reference.columns:
+        return [letter for letter, _ in zip("ABCDEFGH", reference.columns["choices"], strict=False) if letter != bare]
+    if re.fullmatch(r"-?\d{1,15}", bare):
+        return [str(int(bare) + step) for step in (-1, 1, 10)] + [str(10 * int(bare) + 1)]
+    return [text for text in _WRONG if text != bare]
