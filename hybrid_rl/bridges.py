@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from hybrid_rl.errors import PluginError, RewardError
 from hybrid_rl.records import Outcome
-from hybrid_rl.scorer_pool.loading import RewardSpec, load_reward
-from hybrid_rl.scorer_pool.pool import DEFAULT_TIMEOUT_S, Case, ScorerPool, Verdict
+from hybrid_rl.scorer_pool.loading import Per, RewardSpec, load_reward
+from hybrid_rl.scorer_pool.pool import DEFAULT_TIMEOUT_S
+from hybrid_rl.scorer_pool.verdict import Verdict
+from hybrid_rl.scoring.calls import Call
+from hybrid_rl.scoring.runners import Placed, Runners
 
 THINK = ("<think>", "</think>")
 
@@ -49,26 +53,27 @@ class _Bridge:
 
     def _open(self) -> None:
         self._reward = load_reward(self._spec)
-        self._pool = ScorerPool({self._spec.name: self._spec}, size=self._processes)
+        placed = Placed(self._spec, self._reward, self._reward.runs_in)
+        self._runners = Runners({self._spec.name: placed}, processes=self._processes)
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         # Trainers send reward functions to other processes; each has scorers of its own.
-        return {name: value for name, value in vars(self).items() if name not in ("_reward", "_pool", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in ("_reward", "_runners", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
 
     def _verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-        """Score responses; each row has `text` and whatever else is known.
+        """Score responses; each row has `text` and whatever else is known. Neighbours with one prompt are a group.
 
         Raises:
             PluginError: the reward asks for what the trainer does not give.
             RewardError: it failed on a response.
         """
         found: dict[int, Verdict] = {}
-        cases: list[tuple[int, Case]] = []
+        asked: list[tuple[int, dict[str, Any]]] = []
         for place, row in enumerate(rows):
             thought, answer, leaked = split_thought(row["text"], self._think)
             closed = answer is not None and not leaked
@@ -80,16 +85,27 @@ class _Bridge:
                     f"add such a column to the data"
                 )
             if answer is None and self._reward.needs_answer:
-                found[place] = Verdict(Outcome.OK, 0.0)
+                absent = self._reward.without_answer
+                found[place] = Verdict(Outcome.ABSTAIN if absent is None else Outcome.OK, absent)
             else:
-                cases.append((place, Case(self._spec.name, self._reward.chosen(offered), self._timeout_s)))
+                asked.append((place, offered))
+        bundles = _bundled(asked, self._reward.per)
         with self._lock:
-            verdicts = self._pool.run([case for _, case in cases])
-        for (place, _), verdict in zip(cases, verdicts, strict=True):
-            if verdict.outcome is Outcome.ERROR:
-                raise RewardError(f"'{self._spec.target}' on response {place} of the batch {verdict.reason}")
-            found[place] = verdict
+            verdicts = self._runners.run([self._call([offered for _, offered in bundle]) for bundle in bundles])
+        for bundle, answers in zip(bundles, verdicts, strict=True):
+            for (place, _), verdict in zip(bundle, answers, strict=True):
+                if verdict.outcome is Outcome.ERROR:
+                    sentence = f"'{self._spec.target}' on response {place} of the batch {verdict.reason}"
+                    raise RewardError(sentence) from verdict.cause
+                found[place] = verdict
         return [found[place] for place in range(len(rows))]
+
+    def _call(self, bundle: Sequence[Mapping[str, Any]]) -> Call:
+        each = [self._reward.chosen(offered) for offered in bundle]
+        if self._reward.per == "sample":
+            return Call(self._spec.name, each[0], None, self._timeout_s)
+        arguments = {name: [values.get(name) for values in each] for name in each[0]}
+        return Call(self._spec.name, arguments, len(each), self._timeout_s * len(each))
 
 
 class TrlReward(_Bridge):
@@ -139,6 +155,8 @@ class VerlReward(_Bridge):
 
     def __init__(self, target: str, *, abstained_score: float = 0.0, **further: Any) -> None:
         super().__init__(target, **further)
+        if self._reward.per != "sample":
+            raise PluginError(f"'{target}' scores a whole {self._reward.per}; verl asks for one response at a time")
         self._abstained_score = abstained_score
 
     def __call__(
@@ -155,6 +173,15 @@ class VerlReward(_Bridge):
         abstained = verdict.value is None
         score = self._abstained_score if verdict.value is None else verdict.value
         return {"score": score, "acc": score, "abstained": float(abstained)}
+
+
+def _bundled(asked: Sequence[tuple[int, dict[str, Any]]], per: Per) -> list[list[tuple[int, dict[str, Any]]]]:
+    """The responses of each call."""
+    if per == "sample":
+        return [[one] for one in asked]
+    if per == "batch":
+        return [list(asked)] if asked else []
+    return [list(members) for _, members in groupby(asked, key=lambda one: one[1].get("prompt"))]
 
 
 def split_thought(text: str, think: tuple[str, str] = THINK) -> tuple[str, str | None, bool]:

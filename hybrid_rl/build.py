@@ -17,12 +17,14 @@ from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
+from hybrid_rl.scoring import actor_specs
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
 from hybrid_rl.workers.pool import Actor, AdapterOff, Reference, RewardPool, RolloutPool, SeparateReference
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
+from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.setup import WorkerSetup
 
@@ -193,6 +195,7 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
     from hybrid_rl.workers.ray_cluster import RayCluster
 
     models = 1 + config.cluster.rollout_workers + (config.model.lora is None)  # with an adapter, no reference
+    models += len(actor_specs(config))
     return RayCluster(config.cluster, stop, num_gpu_workers=models)
 
 
@@ -206,12 +209,14 @@ def _start_workers(
     if config.model.lora is None:
         setup = WorkerSetup(config=config, checkpoint=start.reference)
         reference = SeparateReference(cluster, cluster.start(ReferenceWorker, setup))
+    hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
-        cluster.start(RewardWorker, config, material.wants_thought, gpu=False)
+        cluster.start(RewardWorker, config, material.wants_thought, None, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares), reference
+    beside = [host.handle for host in hosts.values()]
+    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares, beside), reference
 
 
 def _short(path: Path) -> str:

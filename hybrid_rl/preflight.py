@@ -67,6 +67,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     for prompt in looked_at:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
+    scorer.check_services()
     _check_engine(config)
     _check_best_metric(config, looked_at)
     if config.warmup is not None and config.model.path is None:

@@ -5,19 +5,21 @@ Where a config key takes a `target`, it names one of these by `module:name` or `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from hybrid_rl.records import Generation, Prompt, Request, Response
+from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hybrid_rl.backbones.layout import Decoding
     from hybrid_rl.chat_format import PromptInputs
+    from hybrid_rl.scorer_pool.verdict import Verdict
+    from hybrid_rl.scoring.calls import Call
 
 Split = Literal["train", "eval"]
 Weights = Mapping[str, npt.NDArray[np.generic]]
@@ -39,14 +41,40 @@ class PromptSource(Protocol):
 
 
 class Reward(Protocol):
-    """A reward: a plain function, or a class built once with the `args` of its config entry and then called.
+    """A reward: a function, sync or async, or a class built once with the `args` of its config entry and then called.
 
     It asks for what it needs by parameter name: `answer` (final answer; the reward is not called without one unless it
-    also asks for `text` or `well_formed`), `thought`, `text`, `ids`, `mode`, `finish`, `well_formed`, `leaked`, `gold`,
-    `task`, `prompt` or any column of the data row. It returns a number, or None to abstain.
+    also asks for `text` or `well_formed`), `thought`, `text`, `ids`, `mode`, `finish`, `well_formed`, `leaked`,
+    `wants_thought`, `gold`, `task`, `prompt`, `images`, `group`, `index`, `policy` (a `PolicyHandle`) or any column of
+    the data row. It returns a number, a `Score` with parts of its own, or None to abstain.
+
+    It may declare, as attributes: `per` = "sample", "group" or "batch" (beyond a sample every name but `policy` is a
+    list with one entry a response, and so is what it returns); `runs_in` = "pool", "inline", "async" or "actor";
+    `without_answer`, what it counts as where it is not called (0; None abstains). A method `check()` is called once
+    before a run; it raises a `PluginError` if the reward cannot work.
     """
 
-    def __call__(self, **wanted: Any) -> float | None: ...
+    def __call__(self, **wanted: Any) -> float | Score | Sequence[float | Score | None] | None: ...
+
+
+class PolicyHandle(Protocol):
+    """The policy as a reward sees it."""
+
+    def answer_logprobs(self, queries: Sequence[AnswerQuery], *, initial: bool = False) -> Sequence[tuple[float, ...]]:
+        """Log-probability of each target token, in nats, at temperature 1, one tuple a query.
+
+        Args:
+            initial: under the policy as it was before the first step, instead of the one that sampled the rollouts.
+        """
+        ...
+
+
+class RewardHost(Protocol):
+    """A reward in a process of its own."""
+
+    def begin(self, calls: Sequence[Call]) -> Callable[[], list[list[Verdict]]]:
+        """Send calls; what is returned waits for the verdicts on the responses of each."""
+        ...
 
 
 class ChatFormat(Protocol):

@@ -152,21 +152,41 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The reward of one response.
+    """The reward of one response. A reward that has parts of its own returns one too, with `value` and `parts`.
 
     Attributes:
         value: weighted sum of the parts; meaningless unless `outcome` is OK.
-        parts: unweighted value of each reward by its name in the config.
-        outcome: OK if every applicable part is; otherwise the gravest of theirs.
+        parts: unweighted value of each reward by its name in the config, and of its own parts as `name.part`.
+        outcome: OK if every applicable part is; otherwise the gravest of theirs. A part that is standardised may
+            abstain without that.
         outcomes: of each applicable part, by its name.
         errors: what went wrong, by part, where the outcome is ERROR; names the response.
+        terms: what each part adds to `value`: its weight times its value, standardised if the config says so.
+        seconds: how long each part took for this response.
     """
 
     value: float
-    parts: Mapping[str, float]
-    outcome: Outcome
+    parts: Mapping[str, float] = field(default_factory=dict)
+    outcome: Outcome = Outcome.OK
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerQuery:
+    """A reference answer behind a sampled thought, or behind none: the log-probabilities of its tokens are asked for.
+
+    Attributes:
+        prefix_ids: sampled ids up to where the answer begins; empty for an answer right behind the prompt.
+        target_ids: of the answer.
+    """
+
+    prompt: Prompt
+    mode: str
+    prefix_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

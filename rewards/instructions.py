@@ -37,7 +37,7 @@ def constraints(answer: str, gold: Any, all_of_them: bool = False) -> float | No
     Returns:
         None where the reference is no such list, names an unknown kind, or lacks what a kind needs.
     """
-    wanted = _read(gold)
+    wanted = read_constraints(gold)
     if wanted is None:
         return None
     if not answer.strip() or len(answer) > _MAX_CHARACTERS:
@@ -49,7 +49,8 @@ def constraints(answer: str, gold: Any, all_of_them: bool = False) -> float | No
     return float(all(kept)) if all_of_them else sum(kept) / len(kept)
 
 
-def _read(gold: Any) -> list[Mapping[str, Any]] | None:
+def read_constraints(gold: Any) -> list[Mapping[str, Any]] | None:
+    """The constraints that a reference lists; None where it is no such list, or names an unknown kind."""
     try:
         value = json.loads(gold) if isinstance(gold, str) else gold
     except (ValueError, RecursionError):

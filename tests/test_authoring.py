@@ -20,7 +20,7 @@ from hybrid_rl.cli.main import app
 from hybrid_rl.errors import DataError, UserError
 from hybrid_rl.plugins import load
 from hybrid_rl.records import Outcome
-from hybrid_rl.scorer_pool.pool import Verdict
+from hybrid_rl.scorer_pool.verdict import Verdict
 
 MINE = """
 CATALOG = {"same": "grader.py:same", "share": "grader.py:share", "near": "grader.py:Near", "rude": "grader.py:rude"}

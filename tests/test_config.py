@@ -34,7 +34,7 @@ rewards:
     [
         ("train.prompt_per_step=8", "no key 'train.prompt_per_step'; did you mean 'prompts_per_step'"),
         ("modes.kinds.short.max_new_token=8", "did you mean 'max_new_tokens'"),
-        ("rewards.accuracy.foo=1", "valid here: target, by_task, args, weight"),
+        ("rewards.accuracy.foo=1", "valid here: target, by_task, by_column, column"),
         ("modes.long_ratio=1.5", "modes.long_ratio: input should be less than or equal to 1, not 1.5"),
         ("modes.long_ratio=-0.1", "greater than or equal to 0"),
         ("train.responses_per_prompt=1", "greater than or equal to 2, not 1"),

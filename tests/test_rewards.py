@@ -175,7 +175,8 @@ def test_a_failing_reward_stops_the_run_and_names_the_sample(
     [
         ("missing", "has no 'missing'; it has"),
         ("by_position", "called by parameter name"),
-        ("later", "is async"),
+        ({"target": "mine.py:later", "runs_in": "pool"}, "is async"),
+        ({"target": "mine.py:constant", "runs_in": "async"}, "is not async"),
         ("value", "not callable"),
         ({"target": "mine.py:Scaled"}, "missing a required argument: 'factor'"),
         ({"target": "mine.py:Scaled", "args": {"faktor": 1}}, "unexpected keyword argument 'faktor'|missing"),

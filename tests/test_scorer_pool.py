@@ -17,7 +17,8 @@ from hybrid_rl.errors import PluginError, RewardError
 from hybrid_rl.records import Outcome, Rollout
 from hybrid_rl.scorer_pool.loading import RewardSpec
 from hybrid_rl.scorer_pool.nursery import scorer_environment
-from hybrid_rl.scorer_pool.pool import Case, ScorerPool, Verdict
+from hybrid_rl.scorer_pool.pool import Case, ScorerPool
+from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring import Scorer, refuse_errors
 
 HERE = (str(Path(__file__).parent),)
@@ -75,7 +76,7 @@ def test_scorers_killed_while_idle_cost_no_score(pool: ScorerPool) -> None:
     [
         ("raise", Outcome.ERROR, "failed: KeyError: 'grader'"),
         ("exit", Outcome.ERROR, "failed: SystemExit: 0"),
-        ("nan", Outcome.ERROR, "returned nan; a reward returns a finite number, or None to abstain"),
+        ("nan", Outcome.ERROR, "returned nan; a reward returns a finite number, a Score, or None to abstain"),
         ("abstain", Outcome.ABSTAIN, "it abstained"),
     ],
 )
@@ -166,4 +167,4 @@ def test_a_run_stops_where_a_reward_fails_on_more_than_its_share(make_rollout: C
 def test_inline_and_pool_give_the_same_numbers(make_rollout: Callable[..., Rollout]) -> None:
     rollouts = [make_rollout(answer=str(i / 7)) for i in range(7)]
     inline, pooled = (make_scorer(runs_in=place).score_all(rollouts) for place in ("inline", "pool"))
-    assert inline == pooled
+    assert [(score.value, score.parts) for score in inline] == [(score.value, score.parts) for score in pooled]

@@ -14,7 +14,8 @@ from hybrid_rl.errors import DataError, PluginError
 from hybrid_rl.plugins import load
 from hybrid_rl.records import Outcome
 from hybrid_rl.scorer_pool.loading import RewardSpec
-from hybrid_rl.scorer_pool.pool import Case, ScorerPool, Verdict
+from hybrid_rl.scorer_pool.pool import Case, ScorerPool
+from hybrid_rl.scorer_pool.verdict import Verdict
 
 CATALOG = "rewards.catalog:CATALOG"
 """Metric name -> target of the reward that computes it; `METRIC:response` for whole responses where that differs."""

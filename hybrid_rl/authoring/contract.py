@@ -12,7 +12,8 @@ from typing import Any
 from hybrid_rl.errors import PluginError
 from hybrid_rl.records import Message, Outcome, Prompt
 from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward
-from hybrid_rl.scorer_pool.pool import Case, ScorerPool, Verdict
+from hybrid_rl.scorer_pool.pool import Case, ScorerPool
+from hybrid_rl.scorer_pool.verdict import Verdict
 
 _SPEED_CALLS = 50
 _SHOWN = 40

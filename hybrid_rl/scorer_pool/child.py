@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from hybrid_rl.scorer_pool.isolation import drop_rights, leave_network, refuse_sockets
-from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward, number_or_none
+from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward, read_returned
 from hybrid_rl.scorer_pool.warming import warm
 from hybrid_rl.scorer_pool.wire import BrokenWire, receive, send
 
@@ -115,27 +115,28 @@ def _score_for_ever(channel: socket.socket, rewards: dict[RewardKey, LoadedRewar
             frame = receive(channel)
         except BrokenWire:
             return
-        key, arguments = pickle.loads(frame)
+        key, arguments, count = pickle.loads(frame)
         del frame
         send(channel, b'{"started": true}')
         began = time.perf_counter()
-        reply = _score(rewards[key], arguments) | {"seconds": time.perf_counter() - began}
+        reply = _score(rewards[key], arguments, count) | {"seconds": time.perf_counter() - began}
         send(channel, json.dumps(reply).encode())
         if "memory" in reply:
             return
 
 
-def _score(reward: LoadedReward, arguments: dict[str, Any]) -> dict[str, Any]:
+def _score(reward: LoadedReward, arguments: dict[str, Any], count: int | None) -> dict[str, Any]:
     try:
-        value = reward.function(**arguments)
+        returned = reward.function(**arguments)
     except MemoryError:
         return {"memory": True}
     except BaseException as error:  # SystemExit too: a scorer's failure is reported, whatever it is
         return {"error": f"failed: {type(error).__name__}: {error}"[:_MAX_MESSAGE]}
     try:
-        return {"value": number_or_none(value)}
+        scores = read_returned(returned, count)
     except ValueError as error:
         return {"error": str(error)[:_MAX_MESSAGE]}
+    return {"scores": [None if score is None else [score.value, dict(score.parts)] for score in scores]}
 
 
 def kill_group(pid: int) -> None:

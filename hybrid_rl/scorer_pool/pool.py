@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import pickle
 import selectors
@@ -20,6 +19,8 @@ from hybrid_rl.scorer_pool.child import key_of
 from hybrid_rl.scorer_pool.loading import RewardSpec
 from hybrid_rl.scorer_pool.nursery import Nursery, shared_nursery
 from hybrid_rl.scorer_pool.quarantine import Quarantine
+from hybrid_rl.scorer_pool.replies import is_number, read_reply, read_scores
+from hybrid_rl.scorer_pool.verdict import Verdict, shared, verdicts
 from hybrid_rl.scorer_pool.wire import BrokenWire, Inbox, send
 
 DEFAULT_TIMEOUT_S = 1.0
@@ -33,27 +34,17 @@ _RETIRES_AFTER = 5000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call of a reward: `reward` names a spec of the pool."""
+    """One call of a reward: `reward` names a spec of the pool.
+
+    Attributes:
+        timeout_s: of the whole call.
+        count: responses in the call, whose arguments are then lists; None for a single one.
+    """
 
     reward: str
     arguments: Mapping[str, Any]
     timeout_s: float = DEFAULT_TIMEOUT_S
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a case.
-
-    Attributes:
-        value: set where the outcome is OK.
-        reason: a sentence, where it is not.
-        seconds: of the call itself. A scorer's own figure, held between 0 and what the parent saw.
-    """
-
-    outcome: Outcome
-    value: float | None = None
-    reason: str = ""
-    seconds: float = 0.0
+    count: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +64,7 @@ class _Batch:
     """Cases under way: `waiting` holds places in `cases`, `deaths` the weight of the deaths that a place has cost."""
 
     cases: Sequence[Case]
-    verdicts: list[Verdict | None]
+    verdicts: list[list[Verdict] | None]
     waiting: deque[int]
     deaths: Counter[int] = field(default_factory=Counter)
 
@@ -115,11 +106,16 @@ class ScorerPool:
                 self._nursery.begin_loading(spec)
 
     def run(self, cases: Sequence[Case]) -> list[Verdict]:
-        """One verdict a case, in order."""
+        """One verdict a case, in order, for cases of one response."""
+        return [verdict for (verdict,) in self.run_all(cases)]
+
+    def run_all(self, cases: Sequence[Case]) -> list[list[Verdict]]:
+        """The verdicts on the responses of each case, in order."""
         batch = _Batch(cases, [None] * len(cases), deque())
         for place, case in enumerate(cases):
             if self._quarantine.holds(case.reward, case.arguments):
-                batch.verdicts[place] = Verdict(Outcome.ABSTAIN, reason="in quarantine: it has killed two scorers")
+                kept_out = Verdict(Outcome.ABSTAIN, reason="in quarantine: it has killed two scorers")
+                batch.verdicts[place] = shared(kept_out, case.count)
             else:
                 batch.waiting.append(place)
         try:
@@ -132,7 +128,7 @@ class ScorerPool:
             # Only where something was raised: a late answer must not be taken for that of the next case.
             for scorer in [s for s in self._scorers if s.place is not None]:
                 self._bury(scorer)
-        return [verdict for verdict in batch.verdicts if verdict is not None]
+        return [found for found in batch.verdicts if found is not None]
 
     def close(self) -> None:
         """End the scorers."""
@@ -151,7 +147,7 @@ class ScorerPool:
                 return
             place = batch.waiting.popleft()
             case = batch.cases[place]
-            payload = pickle.dumps((self._keys[case.reward], dict(case.arguments)))
+            payload = pickle.dumps((self._keys[case.reward], dict(case.arguments), case.count))
             scorer.place, scorer.began = place, None
             scorer.sent = time.monotonic()
             scorer.deadline = scorer.sent + _START_S
@@ -195,7 +191,7 @@ class ScorerPool:
 
     def _hear(self, batch: _Batch, scorer: _Scorer, frame: bytes) -> None:
         """One frame, believed only as far as it has the form of an answer."""
-        reply = _parsed(frame)
+        reply = read_reply(frame)
         if scorer.place is None or reply is None:
             raise BrokenWire("nonsense")
         case = batch.cases[scorer.place]
@@ -204,24 +200,23 @@ class ScorerPool:
             scorer.deadline = scorer.began + case.timeout_s
             return
         seconds = reply.pop("seconds", None)
-        if scorer.began is None or not _is_number(seconds):
+        if scorer.began is None or not is_number(seconds):
             raise BrokenWire("nonsense")
         took_s = min(max(0.0, float(seconds)), time.monotonic() - scorer.sent)
         match reply:
-            case {"value": None}:
-                self._settle(batch, scorer, Verdict(Outcome.ABSTAIN, reason="it abstained", seconds=took_s))
-            case {"value": value} if _is_number(value):
-                self._settle(batch, scorer, Verdict(Outcome.OK, float(value), seconds=took_s))
+            case {"scores": scores}:
+                self._settle(batch, scorer, verdicts(read_scores(scores, case.count), took_s))
             case {"error": reason}:
-                self._settle(batch, scorer, Verdict(Outcome.ERROR, reason=str(reason), seconds=took_s))
+                failure = Verdict(Outcome.ERROR, reason=str(reason), seconds=took_s)
+                self._settle(batch, scorer, shared(failure, case.count))
             case {"memory": _}:
                 self._lost(batch, scorer, Outcome.TIMEOUT, f"took more than {self._memory_bytes >> 20} MiB")
             case _:
                 raise BrokenWire("nonsense")
 
-    def _settle(self, batch: _Batch, scorer: _Scorer, verdict: Verdict) -> None:
+    def _settle(self, batch: _Batch, scorer: _Scorer, found: list[Verdict]) -> None:
         assert scorer.place is not None
-        batch.verdicts[scorer.place] = verdict
+        batch.verdicts[scorer.place] = found
         scorer.place, scorer.deadline = None, math.inf
         scorer.scored += 1
         if scorer.scored >= _RETIRES_AFTER:
@@ -258,7 +253,8 @@ class ScorerPool:
         assert scorer.place is not None
         case = batch.cases[scorer.place]
         self._quarantine.add_death(case.reward, case.arguments, reason)
-        self._settle(batch, scorer, Verdict(outcome, reason=reason, seconds=time.monotonic() - scorer.sent))
+        took_s = time.monotonic() - scorer.sent
+        self._settle(batch, scorer, shared(Verdict(outcome, reason=reason, seconds=took_s), case.count))
         self.replaced += 1
         self._bury(scorer)
 
@@ -268,15 +264,3 @@ class ScorerPool:
             scorer.channel.close()
             if self._nursery is not None:
                 self._nursery.kill(scorer.pid)
-
-
-def _parsed(frame: bytes) -> dict[str, Any] | None:
-    try:
-        reply = json.loads(frame)
-    except (ValueError, RecursionError):
-        return None
-    return reply if isinstance(reply, dict) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

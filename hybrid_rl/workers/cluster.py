@@ -17,7 +17,7 @@ class Pending(Protocol):
 
 
 class Handle(Protocol):
-    """A worker, wherever it lives."""
+    """A worker, wherever it lives. May be an argument of another worker's."""
 
     def call(self, method: str, *arguments: Any) -> Pending: ...
 

@@ -40,23 +40,28 @@ class RewardPool:
 
     Args:
         max_error_share: by part, on how much of a batch the reward may fail.
+        others: further workers that the reward workers call.
     """
 
-    def __init__(self, handles: Sequence[Handle], max_error_share: Mapping[str, float]) -> None:
+    def __init__(
+        self, handles: Sequence[Handle], max_error_share: Mapping[str, float], others: Sequence[Handle] = ()
+    ) -> None:
         self._handles = handles
+        self._others = others
         self._max_error_share = dict(max_error_share)
 
     def ready(self) -> None:
         """Wait until all are up."""
-        gather([handle.call("ready") for handle in self._handles])
+        gather([handle.call("ready") for handle in (*self._handles, *self._others)])
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """One score a rollout, in order.
+        """One score a rollout, in order. A group stays together: it is what some rewards look at.
 
         Raises:
             RewardError: a reward failed on more of them than is allowed.
         """
-        scores: list[Score] = spread_over(self._handles, "score", [[rollout] for rollout in rollouts])
+        groups = [list(members) for _, members in groupby(rollouts, key=lambda rollout: rollout.request.group)]
+        scores: list[Score] = spread_over(self._handles, "score", groups)
         refuse_errors(scores, self._max_error_share)
         return scores
 

@@ -27,7 +27,7 @@ class _Host:
 
 
 class _RayPending:
-    def __init__(self, name: str, references: list[Any], stop: StopSignal) -> None:
+    def __init__(self, name: str, references: list[Any], stop: StopSignal | None) -> None:
         self._name = name
         self._references = references
         self._stop = stop
@@ -43,7 +43,7 @@ class _RayPending:
         ready = False
         while not ready:
             # Before each wait, so that a run of quick calls stops too.
-            if interruptible:
+            if interruptible and self._stop is not None:
                 self._stop.check()
             ready = bool(ray.wait([reference], timeout=_POLL_S)[0])
         try:
@@ -62,11 +62,16 @@ class _RayPending:
 
 
 class _RayHandle:
-    def __init__(self, name: str, actor: Any, built: Any, stop: StopSignal) -> None:
+    """Workers may be given handles to others. The user's wish to stop stays with the driver, which waits for them."""
+
+    def __init__(self, name: str, actor: Any, built: Any, stop: StopSignal | None) -> None:
         self._name = name
         self._actor = actor
         self._built = built
         self._stop = stop
+
+    def __reduce__(self) -> tuple[type[_RayHandle], tuple[Any, ...]]:
+        return _RayHandle, (self._name, self._actor, self._built, None)
 
     def call(self, method: str, *arguments: Any) -> Pending:
         return _RayPending(self._name, [self._built, self._actor.call.remote(method, *arguments)], self._stop)

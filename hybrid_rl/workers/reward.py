@@ -6,13 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hybrid_rl.config import Config
+from hybrid_rl.protocols import PolicyHandle, RewardHost
 from hybrid_rl.quiet import quiet_environment
 from hybrid_rl.records import Rollout, Score
 from hybrid_rl.scoring import Scorer
 
 
 class RewardWorker:
-    def __init__(self, config: Config, wants_thought: Mapping[str, bool]) -> None:
+    """Args:
+    policy: for rewards that ask for it.
+    hosts: workers of the rewards that run as actors.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        wants_thought: Mapping[str, bool],
+        policy: PolicyHandle | None = None,
+        hosts: Mapping[str, RewardHost] | None = None,
+    ) -> None:
         quiet_environment()
         self._scorer = Scorer(
             config.rewards,
@@ -20,6 +32,8 @@ class RewardWorker:
             wants_thought,
             processes=config.cluster.scorer_processes,
             quarantine=Path(config.run.dir, "quarantine.jsonl") if config.run.dir else None,
+            policy=policy,
+            hosts=hosts,
         )
         self._scorer.begin()
 
