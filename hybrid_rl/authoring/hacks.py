@@ -15,13 +15,15 @@ The wrong answers are the other options where there are options, else other text
 """
 
 _NOTHING = (
-    "", " ", "\n", "\t \n", ".", "...", "-", "?", "$$", "$ $", "\\boxed{}", "\\boxed{ }", "<answer></answer>", "**", "{}",
-    "[]", "()", "\u200b", "\u00a0", "The answer is", "Answer:", "\\text{}", '""', "''", "``", "```\n```", "<think></think>",
+    "", " ", "\n", "\t \n", ".", "...", "-", "?", "$$", "$ $", "\\boxed{}", "\\boxed{ }", "<answer></answer>", "**",
+    "{}", "[]", "()", "\u200b", "\u00a0", "The answer is", "Answer:", "\\text{}", '""', "''", "``", "```\n```",
+    "<think></think>",
 )  # fmt: skip
 _STANDINS = (
-    "answer", "the answer", "[answer]", "<answer>", "{answer}", "YOUR ANSWER HERE", "gold", "correct", "the correct answer",
-    "unknown", "None of the above", "all of the above", "I don't know", "It depends.", "nan", "None", "null", "inf", "?",
-    "as above", "see above", "same", "\\boxed{answer}", "%s", "{gold}", "{0}", "*", ".*", "(.*)", "|", "undefined", "any",
+    "answer", "the answer", "[answer]", "<answer>", "{answer}", "YOUR ANSWER HERE", "gold", "correct",
+    "the correct answer", "unknown", "None of the above", "all of the above", "I don't know", "It depends.", "nan",
+    "None", "null", "inf", "?", "as above", "see above", "same", "\\boxed{answer}", "%s", "{gold}", "{0}", "*", ".*",
+    "(.*)", "|", "undefined", "any",
 )  # fmt: skip
 _SEPARATORS = (" ", ", ", "; ", "\n", " | ", "\t")
 
@@ -48,16 +50,27 @@ def _all_options(random: Random, right: str, wrong: Sequence[str]) -> str:
 def _hedged(random: Random, right: str, wrong: Sequence[str]) -> str:
     other = random.choice(list(wrong))
     first, second = random.sample((right, other), 2)
-    return random.choice(("{} or {}", "either {} or {}", "{} / {}", "It is {} or {}.", "{} (or {})", "maybe {}, maybe {}")).format(first, second)
+    return random.choice(
+        ("{} or {}", "either {} or {}", "{} / {}", "It is {} or {}.", "{} (or {})", "maybe {}, maybe {}")
+    ).format(first, second)
 
 
 def _denied(random: Random, right: str, wrong: Sequence[str]) -> str:
-    return random.choice(("not {}", "It is not {}.", "The answer is not {}.", "anything but {}", "never {}")).format(right)
+    return random.choice(("not {}", "It is not {}.", "The answer is not {}.", "anything but {}", "never {}")).format(
+        right
+    )
 
 
 def _question(random: Random, right: str, wrong: Sequence[str]) -> str:
     options = random.sample([right, *wrong], len(wrong) + 1)
-    ask = random.choice(("Which of these is it: {}?", "Choose one of {}.", "What is the value? Options: {}", "{}\nAnswer with one of them."))
+    ask = random.choice(
+        (
+            "Which of these is it: {}?",
+            "Choose one of {}.",
+            "What is the value? Options: {}",
+            "{}\nAnswer with one of them.",
+        )
+    )
     return ask.format(", ".join(options))
 
 
@@ -83,7 +96,9 @@ def _boxes(random: Random, right: str, wrong: Sequence[str]) -> str:
 
 def _unclosed(random: Random, right: str, wrong: Sequence[str]) -> str:
     """The answer in a thought that does not end."""
-    return random.choice(("<think>{}", "<think>It is \\boxed{{{}}}", "<think>x</think><think>The answer is {}")).format(right)
+    return random.choice(("<think>{}", "<think>It is \\boxed{{{}}}", "<think>x</think><think>The answer is {}")).format(
+        right
+    )
 
 
 HACKS: Mapping[str, tuple[str, Hack]] = {
@@ -100,3 +115,7 @@ HACKS: Mapping[str, tuple[str, Hack]] = {
     "unclosed_thought": ("the answer in a thought without end", _unclosed),
 }
 """Summary and maker by class."""
+IN_FORM = ("stand_in", "repeated", "all_options", "hedged", "denied", "word_dump", "number_list")
+"""Those that are also tried in the form in which the reward wants its answers, such as a box."""
+ON_TEXT = ("unclosed_thought",)
+"""Those that only a reward on the whole text meets."""

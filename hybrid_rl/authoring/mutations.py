@@ -39,7 +39,9 @@ def _around(*pairs: tuple[str, str]) -> Mutation:
         return pair[0] + text + pair[1]
 
     shown = "x".join(pairs[0]).strip()
-    return Mutation(shown, lambda _, text: write(pairs[0], text), lambda random, text: write(random.choice(pairs), text))
+    return Mutation(
+        shown, lambda _, text: write(pairs[0], text), lambda random, text: write(random.choice(pairs), text)
+    )
 
 
 def _blanks(random: Random, text: str) -> str:
@@ -136,7 +138,9 @@ def _same_number(random: Random, text: str) -> str | None:
         return random.choice([f"{text}0", f"{text}00", f"{value.numerator}/{value.denominator}"])
     if parts := re.fullmatch(r"(-?)(?:\\d?frac\{(\d+)\}\{(\d+)\}|(\d+)/(\d+))", text):
         sign, above, below = parts[1], parts[2] or parts[4], parts[3] or parts[5]
-        return random.choice([f"{sign}{above}/{below}", f"{sign}\\frac{{{above}}}{{{below}}}", f"{sign}{above} / {below}"])
+        return random.choice(
+            [f"{sign}{above}/{below}", f"{sign}\\frac{{{above}}}{{{below}}}", f"{sign}{above} / {below}"]
+        )
     return None
 
 

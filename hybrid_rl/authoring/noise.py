@@ -6,24 +6,52 @@ import json
 from random import Random
 
 _LATEX = (
-    "\\frac{", "\\sqrt{", "\\boxed{", "\\text{", "\\left(", "\\right)", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&",
-    "}", "{", "^", "_", "^{", "_{", "+", "-", "*", "/", "=", "<", "\\le ", "\\in ", "\\cup ", "(", ")", "[", "]", ",", ";",
-    "!", "\\%", "%", "\\pi", "\\infty", "\\sin ", "\\log_", "e", "i", "x", "y", "0", "1", "7", "12", "0.5", "10^", "9^9^",
-    "\\cdot ", "\\times ", "\\pm ", "|", "\\lvert ", "$", "\\(", "\\)", "\\,", " ", "°", "√", "½", "²", "\\binom{5}{2}",
-    "\\sum_{n=1}^{", "\\int_0^1 ", "\\overline{3}", "\\mathbb{R}", "\\circ", "km", "\\text{ cm}", "\\angle ", "**", "∞",
+    "\\frac{", "\\sqrt{", "\\boxed{", "\\text{", "\\left(", "\\right)", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\",
+    "&", "}", "{", "^", "_", "^{", "_{", "+", "-", "*", "/", "=", "<", "\\le ", "\\in ", "\\cup ", "(", ")", "[", "]",
+    ",", ";", "!", "\\%", "%", "\\pi", "\\infty", "\\sin ", "\\log_", "e", "i", "x", "y", "0", "1", "7", "12", "0.5",
+    "10^", "9^9^", "\\cdot ", "\\times ", "\\pm ", "|", "\\lvert ", "$", "\\(", "\\)", "\\,", " ", "°", "√", "½", "²",
+    "\\binom{5}{2}", "\\sum_{n=1}^{", "\\int_0^1 ", "\\overline{3}", "\\mathbb{R}", "\\circ", "km", "\\text{ cm}",
+    "\\angle ", "**", "∞",
 )  # fmt: skip
 _WORDS = (
-    "the", "answer", "is", "not", "or", "and", "red", "apple", "twelve", "12", "42", "0.5", "yes", "no", "A", "B)", "(C)",
-    "Answer:", "final", "km", "$3", "50%", "between", "less", "than", "x", "=", "is:", "Paris", "Zürich", "三", "答案", "是",
-    "1,000", "3/4", "because", "so", "option", "none", "all", "of", "above", "true", "False", "-7", "1e9", "Ω", "µm",
+    "the", "answer", "is", "not", "or", "and", "red", "apple", "twelve", "12", "42", "0.5", "yes", "no", "A", "B)",
+    "(C)", "Answer:", "final", "km", "$3", "50%", "between", "less", "than", "x", "=", "is:", "Paris", "Zürich", "三",
+    "答案", "是", "1,000", "3/4", "because", "so", "option", "none", "all", "of", "above", "true", "False", "-7", "1e9",
+    "Ω", "µm",
 )  # fmt: skip
 _TAGS = (
-    "<think>", "</think>", "<answer>", "</answer>", "<table>", "</table>", "<tr>", "</tr>", "<td>", "</td>", "<td colspan=",
-    "<td rowspan='99999'>", "<th>", "<thead>", "<!--", "-->", "&amp;", "&#0;", "<br>", "<|im_end|>", "</s>", "```", "```json",
-    "1", "x", "12", "\n", "\"", "'", ">",
+    "<think>", "</think>", "<answer>", "</answer>", "<table>", "</table>", "<tr>", "</tr>", "<td>", "</td>",
+    "<td colspan=", "<td rowspan='99999'>", "<th>", "<thead>", "<!--", "-->", "&amp;", "&#0;", "<br>", "<|im_end|>",
+    "</s>", "```", "```json", "1", "x", "12", "\n", "\"", "'", ">",
 )  # fmt: skip
-_JSON = ("{", "}", "[", "]", ":", ",", '"a"', '"bbox_2d"', "1", "2.5", "-3e9", "1e400", "null", "true", '""', " ", "NaN", "\\")
-_ALPHABETS = ("0123456789", "0123456789.,-+e/% ", "abcXYZ ", "\t\n \u00a0\u3000\u200b", "٠١٢३४۵१２３½²³", "(){}[]<>|\\$^_&#%~")
+_JSON = (
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"a"',
+    '"bbox_2d"',
+    "1",
+    "2.5",
+    "-3e9",
+    "1e400",
+    "null",
+    "true",
+    '""',
+    " ",
+    "NaN",
+    "\\",
+)
+_ALPHABETS = (
+    "0123456789",
+    "0123456789.,-+e/% ",
+    "abcXYZ ",
+    "\t\n \u00a0\u3000\u200b",
+    "٠١٢३४۵१２３½²³",
+    "(){}[]<>|\\$^_&#%~",
+)
 
 
 def words(random: Random, count: int) -> str:
@@ -45,7 +73,9 @@ def noise(random: Random, near: str) -> str:
     if kind == 6:
         return "".join(random.choices(random.choice(_ALPHABETS), k=_length(random)))
     if kind == 7:
-        return "".join(chr(random.randrange(0x110000)) for _ in range(random.randint(1, 60)))  # halves of characters too
+        return "".join(
+            chr(random.randrange(0x110000)) for _ in range(random.randint(1, 60))
+        )  # halves of characters too
     if kind == 8:
         return random.choice((*_LATEX, *_TAGS, *_JSON, "9", "1 ", near)) * random.choice((2, 10, 100, 1000, 10_000))
     if kind == 9:
@@ -81,4 +111,6 @@ def _value(random: Random, depth: int) -> object:
         return [_value(random, depth - 1) for _ in range(random.randint(0, 5))]
     if kind == 6:
         return {random.choice(_WORDS): _value(random, depth - 1) for _ in range(random.randint(0, 4))}
-    return (None, random.random() < 0.5, random.randint(-(10**9), 10**9), random.gauss(0, 1e3), random.choice(_WORDS))[kind]
+    return (None, random.random() < 0.5, random.randint(-(10**9), 10**9), random.gauss(0, 1e3), random.choice(_WORDS))[
+        kind
+    ]

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_rl.authoring.cases import LabelledCase
-from hybrid_rl.scorer_pool.pool import Verdict
+from hybrid_rl.authoring.check import catalog
+from hybrid_rl.authoring.subject import Subject
+from hybrid_rl.errors import UserError
+from hybrid_rl.scorer_pool.verdict import Verdict
 
 Ask = Callable[[Sequence[tuple[str, Any, Mapping[str, Any]]]], list[Verdict]]
 """Verdicts on (answer, gold, columns) triples."""
@@ -17,8 +20,8 @@ Ask = Callable[[Sequence[tuple[str, Any, Mapping[str, Any]]]], list[Verdict]]
 _FORMS = ("{}", "\\boxed{{{}}}", "The answer is {}.", "<answer>{}</answer>")
 """How an answer may have to be given; the first one that is paid is taken."""
 _TEXTS = (
-    "42", "-3", "1234", "0.25", "3/4", "\\frac{3}{4}", "2\\sqrt{3}", "x^2+1", "(1,2)", "[0, 1)", "x > 3", "50%", "12 km", "B",
-    "yes", "red apple", "Zürich", "metre", "[10, 20, 110, 220]", '{"name": "Ada", "age": [36, 37]}',
+    "42", "-3", "1234", "0.25", "3/4", "\\frac{3}{4}", "2\\sqrt{3}", "x^2+1", "(1,2)", "[0, 1)", "x > 3", "50%",
+    "12 km", "B", "yes", "red apple", "Zürich", "metre", "[10, 20, 110, 220]", '{"name": "Ada", "age": [36, 37]}',
     "<table><tr><td>a</td><td>1</td></tr><tr><td>b</td><td>2</td></tr></table>",
 )  # fmt: skip
 _OTHERS: tuple[tuple[str, Any], ...] = (
@@ -60,12 +63,45 @@ def default_pairs(wanted: frozenset[str]) -> list[tuple[str, Any, Mapping[str, A
 
 def pairs_of_cases(cases: Sequence[LabelledCase]) -> list[tuple[str, Any, Mapping[str, Any]]]:
     """(answer, gold, columns) of those cases whose answer is right, is a text and is no whole response."""
-    found = []
+    found: list[tuple[str, Any, Mapping[str, Any]]] = []
     for case in cases:
         right = case.expected is True or case.expected == 1.0
         if right and isinstance(case.pred, str) and len(case.pred) <= 400 and not case.extracted:
             choices = {"choices": list(case.choices)} if case.choices else {}
             found.append((case.pred, case.gold, {**case.params, **choices}))
+    return found
+
+
+def references_for(
+    subject: Subject,
+    search: Sequence[str] = (),
+    *,
+    golds: Sequence[str] | None = None,
+    cases: Sequence[LabelledCase] | None = None,
+) -> list[Reference]:
+    """References of a reward: the given ones, those of labelled cases, else those of many kinds that it accepts.
+
+    Of cases those are taken whose metric stands for the reward in the catalog; all, if none does.
+
+    Raises:
+        UserError: references were given, and the reward pays none of them.
+    """
+    if subject.reward.wanted.isdisjoint({"gold"}):
+        return []
+    pairs: list[tuple[str, Any, Mapping[str, Any]]]
+    if golds:
+        pairs = [(gold, gold, {}) for gold in golds]
+    elif cases is not None:
+        known = catalog(search)
+        own = [case for case in cases if known.get(case.metric) == subject.target]
+        pairs = pairs_of_cases(own or cases)
+    else:
+        pairs = default_pairs(subject.reward.wanted)
+    found = find_references(pairs, subject.ask)
+    if not found and (golds or cases is not None):
+        raise UserError(
+            f"'{subject.target}' pays none of the {len(pairs)} given references in full; see `hybrid-rl rewards test`"
+        )
     return found
 
 
