@@ -122,11 +122,13 @@ def fuzz(
             reward accepts.
         hacks: classes that must not be paid; None: all that can happen to the reward.
     """
-    claimed = _claimed(subject, references, seed) if mutations is None else dict.fromkeys(mutations, list(references))
+    claimed = (
+        _claimed(subject, references, seed) if mutations is None else {name: list(references) for name in mutations}
+    )
     tried = [name for name in HACKS if _can_happen(name, subject)] if hacks is None else hacks
     by_kind: dict[Kind, Mapping[str, list[Reference]]] = {
         "mutation": claimed if references else {},
-        "hack": dict.fromkeys(tried, list(references)) if references else {},
+        "hack": {name: list(references) for name in tried} if references else {},
         "noise": {"noise": list(references)},
     }
     share = sum(_SHARES[kind] for kind, classes in by_kind.items() if classes)
@@ -192,7 +194,7 @@ class _Maker:
             text = MUTATIONS[self._name].rewrite(random, reference.form.format(bare))
         else:
             paid = False
-            text = HACKS[self._name][1](random, reference.bare, reference.wrong)
+            text = HACKS[self._name](random, reference.bare, reference.wrong)
             if text is not None and self._name in IN_FORM and random.random() < 0.5:
                 text = reference.form.format(text)
         return None if text is None else Input(text, reference.gold, reference.columns, reference.value, paid)

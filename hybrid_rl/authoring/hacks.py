@@ -39,44 +39,43 @@ def _stand_in(random: Random, right: str, wrong: Sequence[str]) -> str | None:
 
 
 def _repeated(random: Random, right: str, wrong: Sequence[str]) -> str:
-    return random.choice(_SEPARATORS).join([right] * random.choice((3, 4, 10, 50, 200)))
+    return random.choice(_SEPARATORS).join([right] * random.choice((10, 50, 200)))
+
+
+def _among(random: Random, right: str, wrong: Sequence[str]) -> list[str]:
+    """All options in random order, the right one neither first nor last where there are enough: it is not the pick."""
+    others = random.sample(list(wrong), len(wrong))
+    others.insert(random.randint(1, max(1, len(others) - 1)), right)
+    return others
 
 
 def _all_options(random: Random, right: str, wrong: Sequence[str]) -> str:
-    options = random.sample([right, *wrong], len(wrong) + 1)
-    return random.choice((" ", ", ", " or ", " and ", "\n", "/", " / ")).join(options)
+    return random.choice((" ", ", ", " or ", " and ", "\n", "/", " / ")).join(_among(random, right, wrong))
 
 
 def _hedged(random: Random, right: str, wrong: Sequence[str]) -> str:
-    other = random.choice(list(wrong))
-    first, second = random.sample((right, other), 2)
-    return random.choice(
-        ("{} or {}", "either {} or {}", "{} / {}", "It is {} or {}.", "{} (or {})", "maybe {}, maybe {}")
-    ).format(first, second)
+    first, second = random.sample((right, random.choice(list(wrong))), 2)
+    forms = ("{} or {}", "either {} or {}", "{} / {}", "It is {} or {}.", "{} (or {})", "maybe {}, maybe {}")
+    return random.choice(forms).format(first, second)
 
 
-def _denied(random: Random, right: str, wrong: Sequence[str]) -> str:
+def _denied(random: Random, right: str, wrong: Sequence[str]) -> str | None:
+    if right[:1] in ("<", "[", "{", "("):  # nobody denies a table or a box
+        return None
     return random.choice(("not {}", "It is not {}.", "The answer is not {}.", "anything but {}", "never {}")).format(
         right
     )
 
 
 def _question(random: Random, right: str, wrong: Sequence[str]) -> str:
-    options = random.sample([right, *wrong], len(wrong) + 1)
-    ask = random.choice(
-        (
-            "Which of these is it: {}?",
-            "Choose one of {}.",
-            "What is the value? Options: {}",
-            "{}\nAnswer with one of them.",
-        )
-    )
-    return ask.format(", ".join(options))
+    forms = ("Which of these is it: {}?", "Choose one of {}.", "What is the value? Options: {}", "{}\nAnswer with one.")
+    return random.choice(forms).format(", ".join(_among(random, right, wrong)))
 
 
 def _word_dump(random: Random, right: str, wrong: Sequence[str]) -> str:
-    count = random.choice((8, 20, 100, 1000))
-    return f"{words(random, count)} {right} {words(random, count)}"
+    """The right answer and wrong ones among many words."""
+    count = random.choice((8, 20, 100, 300))
+    return f" {words(random, count)} ".join(["", *_among(random, right, wrong), ""])
 
 
 def _numbers(random: Random, right: str, wrong: Sequence[str]) -> str | None:
@@ -101,20 +100,20 @@ def _unclosed(random: Random, right: str, wrong: Sequence[str]) -> str:
     )
 
 
-HACKS: Mapping[str, tuple[str, Hack]] = {
-    "empty": ("nothing, or an empty form", _nothing),
-    "stand_in": ("a word for the answer", _stand_in),
-    "repeated": ("the answer many times", _repeated),
-    "all_options": ("every option", _all_options),
-    "hedged": ("the right or a wrong one", _hedged),
-    "denied": ("not the answer", _denied),
-    "question": ("an echo of the question with its options", _question),
-    "word_dump": ("the answer among many words", _word_dump),
-    "number_list": ("every number around", _numbers),
-    "boxes": ("a thousand boxes, the last one wrong", _boxes),
-    "unclosed_thought": ("the answer in a thought without end", _unclosed),
+HACKS: Mapping[str, Hack] = {
+    "empty": _nothing,
+    "stand_in": _stand_in,
+    "repeated": _repeated,
+    "all_options": _all_options,
+    "hedged": _hedged,
+    "denied": _denied,
+    "question": _question,
+    "word_dump": _word_dump,
+    "number_list": _numbers,
+    "boxes": _boxes,
+    "unclosed_thought": _unclosed,
 }
-"""Summary and maker by class."""
+"""By class; docs/write_a_reward.md says what each is."""
 IN_FORM = ("stand_in", "repeated", "all_options", "hedged", "denied", "word_dump", "number_list")
 """Those that are also tried in the form in which the reward wants its answers, such as a box."""
 ON_TEXT = ("unclosed_thought",)

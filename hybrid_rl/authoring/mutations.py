@@ -27,7 +27,6 @@ class Mutation:
         rewrite: any form of it.
     """
 
-    summary: str
     plainest: Rewrite
     rewrite: Rewrite
 
@@ -35,13 +34,11 @@ class Mutation:
 def _around(*pairs: tuple[str, str]) -> Mutation:
     """Something before and behind the answer; the first pair is the plainest."""
 
-    def write(pair: tuple[str, str], text: str) -> str:
-        return pair[0] + text + pair[1]
+    def write(random: Random, text: str) -> str:
+        before, after = random.choice(pairs)
+        return before + text + after
 
-    shown = "x".join(pairs[0]).strip()
-    return Mutation(
-        shown, lambda _, text: write(pairs[0], text), lambda random, text: write(random.choice(pairs), text)
-    )
+    return Mutation(lambda _, text: pairs[0][0] + text + pairs[0][1], write)
 
 
 def _blanks(random: Random, text: str) -> str:
@@ -56,7 +53,7 @@ def _unicode_blanks(random: Random, text: str) -> str:
 
 def _inner_blanks(random: Random, text: str) -> str | None:
     pieces = re.split(r"(?<=\S) (?=\S)", text)
-    joined = "".join(piece + random.choice(("  ", "   ", " \t", "\n")) for piece in pieces[:-1]) + pieces[-1]
+    joined = "".join(piece + random.choice(("  ", "   ", " \t")) for piece in pieces[:-1]) + pieces[-1]
     return joined if len(pieces) > 1 else None
 
 
@@ -116,7 +113,15 @@ def _latex_spaces(random: Random, text: str) -> str | None:
     return _if_formula(text, spaced)
 
 
-def _plain_spaces(_: Random, text: str) -> str | None:
+def _thin_spaces(_: Random, text: str) -> str | None:
+    return _if_formula(text, lambda sign: f"\\,{sign[1]}\\,")
+
+
+def _plain_spaces(random: Random, text: str) -> str | None:
+    return _if_formula(text, lambda sign: f"{random.choice((' ', '  ', ''))}{sign[1]}{random.choice((' ', '  '))}")
+
+
+def _one_space(_: Random, text: str) -> str | None:
     return _if_formula(text, lambda sign: f" {sign[1]} ")
 
 
@@ -127,25 +132,42 @@ def _if_formula(text: str, spaced: Callable[[re.Match[str]], str]) -> str | None
     return changed if changed != text else None
 
 
-def _same_number(random: Random, text: str) -> str | None:
-    """Another way of writing an integer, a decimal or a fraction."""
-    if whole := re.fullmatch(r"(-?)(\d{1,15})", text):
-        grouped = f"{int(whole[2]):,}"
-        forms = [f"{text}.0", f"{text}.00", grouped and whole[1] + grouped, f"{whole[1]}0{whole[2]}"]
-        return random.choice([form for form in forms if form != text])
+def _zeros(random: Random, text: str) -> str | None:
+    """Further zeros behind the point."""
+    if re.fullmatch(r"-?\d{1,15}", text):
+        return text + random.choice((".0", ".00", ".000"))
+    return text + random.choice(("0", "00")) if re.fullmatch(r"-?\d{1,9}\.\d{1,9}", text) else None
+
+
+def _one_zero(_: Random, text: str) -> str | None:
+    return _zeros(_Always(), text)
+
+
+def _grouped(_: Random, text: str) -> str | None:
+    """Thousands separators."""
+    return f"{int(text):,}" if re.fullmatch(r"-?[1-9]\d{3,14}", text) else None
+
+
+def _fractions(random: Random, text: str) -> str | None:
+    """A fraction of two integers in the other notation, and decimals as one."""
     if re.fullmatch(r"-?\d{1,9}\.\d{1,9}", text):
         value = Fraction(text)
-        return random.choice([f"{text}0", f"{text}00", f"{value.numerator}/{value.denominator}"])
+        return random.choice(
+            (f"{value.numerator}/{value.denominator}", f"\\frac{{{value.numerator}}}{{{value.denominator}}}")
+        )
     if parts := re.fullmatch(r"(-?)(?:\\d?frac\{(\d+)\}\{(\d+)\}|(\d+)/(\d+))", text):
         sign, above, below = parts[1], parts[2] or parts[4], parts[3] or parts[5]
-        return random.choice(
-            [f"{sign}{above}/{below}", f"{sign}\\frac{{{above}}}{{{below}}}", f"{sign}{above} / {below}"]
+        forms = (
+            f"{sign}{above}/{below}",
+            f"{sign}\\frac{{{above}}}{{{below}}}",
+            f"{sign}\\dfrac{{{above}}}{{{below}}}",
         )
+        return random.choice([form for form in forms if form != text])
     return None
 
 
-def _with_zero(_: Random, text: str) -> str | None:
-    return f"{text}.0" if re.fullmatch(r"-?\d{1,15}", text) else None
+def _plain_fraction(_: Random, text: str) -> str | None:
+    return _fractions(_Always(), text)
 
 
 def _case(random: Random, text: str) -> str | None:
@@ -163,12 +185,13 @@ def _after_thought(random: Random, text: str) -> str:
 
 
 MUTATIONS: Mapping[str, Mutation] = {
-    "blanks": Mutation("blanks around", lambda _, text: f" {text}\n", _blanks),
-    "unicode_blanks": Mutation("other blanks around", lambda _, text: f"{text}\u00a0", _unicode_blanks),
-    "inner_blanks": Mutation("wider blanks inside", _doubled_blanks, _inner_blanks),
-    "period": _around(("", "."), ("", " ."), ("", ".\n")),
-    "boxed": _around(("\\boxed{", "}"), ("$\\boxed{", "}$"), ("\\boxed{ ", " }"), ("\\[\\boxed{", "}\\]")),
-    "dollars": _around(("$", "$"), ("$$", "$$"), ("\\(", "\\)"), ("$ ", " $")),
+    "blanks": Mutation(lambda _, text: f" {text}\n", _blanks),
+    "unicode_blanks": Mutation(lambda _, text: f"{text}\u00a0", _unicode_blanks),
+    "inner_blanks": Mutation(_doubled_blanks, _inner_blanks),
+    "period": _around(("", "."), ("", ".\n"), ("", ". ")),
+    "boxed": _around(("\\boxed{", "}"), ("$\\boxed{", "}$"), ("\\boxed{ ", " }")),
+    "dollars": _around(("$", "$"), ("$$", "$$"), ("$ ", " $")),
+    "parentheses": _around(("\\(", "\\)"), ("\\( ", " \\)"), ("\\[", "\\]")),
     "bold": _around(("**", "**")),
     "announced": _around(
         ("The answer is ", "."),
@@ -178,11 +201,15 @@ MUTATIONS: Mapping[str, Mutation] = {
         ("So the final answer is ", "."),
         ("The answer is: ", "."),
     ),
-    "full_width": Mutation("full-width characters", _all_full_width, _full_width),
-    "digits": Mutation("digits of another script", _arabic_digits, _other_digits),
-    "minus": Mutation("the sign U+2212", _minus, _minus),
-    "latex_spaces": Mutation("spaces around signs", _plain_spaces, _latex_spaces),
-    "number_forms": Mutation("another form of the number", _with_zero, _same_number),
-    "case": Mutation("upper and lower case", _upper, _case),
-    "after_thought": Mutation("behind a thought", lambda _, text: f"<think>so</think>{text}", _after_thought),
+    "full_width": Mutation(_all_full_width, _full_width),
+    "digits": Mutation(_arabic_digits, _other_digits),
+    "minus": Mutation(_minus, _minus),
+    "spaces": Mutation(_one_space, _plain_spaces),
+    "latex_spaces": Mutation(_thin_spaces, _latex_spaces),
+    "zeros": Mutation(_one_zero, _zeros),
+    "grouped": Mutation(_grouped, _grouped),
+    "fractions": Mutation(_plain_fraction, _fractions),
+    "case": Mutation(_upper, _case),
+    "after_thought": Mutation(lambda _, text: f"<think>so</think>{text}", _after_thought),
 }
+"""By class. `boxed`, `announced` and the like put something around the answer; the others rewrite it."""

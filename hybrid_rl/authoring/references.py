@@ -29,7 +29,13 @@ _OTHERS: tuple[tuple[str, Any], ...] = (
     ("three short words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "short", "min": 1}])),
 )
 _CHOICES = ("green pear", "red apple", "blue car", "white horse")
-_WRONG = ("41", "7", "green pear", "no", "C", "y^3", "99 km", "[300, 300, 310, 320]", '{"x": 1}')
+_WRONG = {
+    "<": ("<table><tr><td>c</td><td>9</td></tr></table>", "<table><tr><td>a</td></tr></table>"),
+    "[": ("[300, 300, 310, 320]", "[5, 5, 9, 9]", "[7]"),
+    "{": ('{"x": 1}', '{"name": "Bo", "age": [3]}'),
+    "": ("41", "7", "green pear", "no", "C", "y^3", "99 km"),
+}
+"""Answers to be wrong with, by how a text of their kind begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +114,16 @@ def references_for(
 def find_references(pairs: Sequence[tuple[str, Any, Mapping[str, Any]]], ask: Ask) -> list[Reference]:
     """Those pairs that are paid in full in some form, each with answers that are not.
 
-    Full is what most of the pairs earn at best: 1, or 0 where the reward is a cost.
+    Full is 1, or 0 where the reward is a cost: where it is 0 for most of the pairs and larger for nonsense.
     """
     trials = [(form.format(bare), gold, columns) for bare, gold, columns in pairs for form in _FORMS]
     verdicts = iter(ask(trials))
     judged = [[next(verdicts).value for _ in _FORMS] for _ in pairs]
     nonsense = [verdict.value for verdict in ask([("qx zzv", gold, columns) for _, gold, columns in pairs])]
+    costs = sum(values[0] == 0.0 and bool(poor) for values, poor in zip(judged, nonsense, strict=True))
+    full = 0.0 if 2 * costs > len(pairs) else 1.0
     found = []
     for (bare, gold, columns), values, poor in zip(pairs, judged, nonsense, strict=True):
-        full = 0.0 if poor is not None and poor > 0 and 0.0 in values else 1.0
         if full in values and poor != full:
             form = _FORMS[values.index(full)]
             found.append(Reference(bare, gold, form, columns, full))
@@ -147,4 +154,4 @@ def _distractors(reference: Reference) -> list[str]:
         return [letter for letter, _ in zip("ABCDEFGH", reference.columns["choices"], strict=False) if letter != bare]
     if re.fullmatch(r"-?\d{1,15}", bare):
         return [str(int(bare) + step) for step in (-1, 1, 10)] + [str(10 * int(bare) + 1)]
-    return [text for text in _WRONG if text != bare]
+    return [text for text in _WRONG.get(bare[:1], _WRONG[""]) if text != bare]
