@@ -30,14 +30,6 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 """At the end of what stands before an answer: the answer is the one thing it is not."""
-_LOOP = 8
-_PIECE = re.compile(r"[^\s,;|]+")
-
-
-def is_loop(text: str) -> bool:
-    """Whether a text is one and the same word, eight times or more: a stuck model, not an answer."""
-    pieces = _PIECE.findall(text[:MAX_CHARACTERS])
-    return len(pieces) >= _LOOP and len(set(pieces)) == 1
 
 
 def as_text(value: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from rewards.answer_span import is_loop
 from rewards.math_reading.compare import can_be_read
 from rewards.math_reading.limits import MAX_RESPONSE
 
@@ -147,7 +146,7 @@ _HOPE = re.compile(r"\bI hope (?:it|this) is correct\.?", re.IGNORECASE)
 def final_answer(text: str) -> str | None:
     """The final answer as written (LaTeX kept, box and tags taken off), or None where there is none."""
     rest = _response(text)
-    if not rest or is_loop(rest):
+    if not rest:
         return None
     tags = _ANSWER_TAG.findall(rest[-_TAIL * 50 :])
     if tags:
@@ -252,7 +251,9 @@ def _value_in(sentence: str) -> str | None:
         # nor is a bound, or what is taken back.
         if _BOUND.search(before) or _REJECTED.match(sentence, chosen.end()):
             return None
-        if _DENIED.search(before) or re.search(r"\d\s*[,;]\s*(?:maybe|perhaps|possibly)?\s*$|\bor\b\s*$", before):
+        if _DENIED.search(before) or re.search(
+            r"\d\s*[,;]\s*$|\bor\b\s*$|[,;]\s*(?:maybe|perhaps|possibly)\s*$", before
+        ):
             return None
         return (chosen[1] or chosen[2]).strip()
     if last and not _DENIED.search(sentence[: last.start()]):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.answer_span import FULL_WIDTH, as_text, is_loop, tagged
+from rewards.answer_span import FULL_WIDTH, as_text, tagged
 from rewards.option_labels import LabelReader, option_labels
 from rewards.text_match import normal
 
@@ -57,8 +57,6 @@ def _gold(gold: Any, reader: LabelReader, texts: dict[str, str]) -> frozenset[st
 
 def _picked(answer: str, reader: LabelReader, texts: dict[str, str]) -> frozenset[str] | None:
     text = _plain(answer)
-    if is_loop(text):
-        return None
     whole = reader.whole(text)
     if whole is not None:
         return whole

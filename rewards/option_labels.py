@@ -24,7 +24,7 @@ _AROUND_SEVERAL = re.compile(r"^(?:[Bb]oth\s+|[(\[](?=\s?\w+\s?[,、，]))")
 _JOIN = r"\s*(?:,|;|/|&|、|\band\b|和|与|及|\s)\s*"
 # `Vitamin C`, `Plan B`: part of a name.
 _NAMED_AFTER = re.compile(r"\b[A-Z][a-z]+(?<!ly)\s$")
-_OR = re.compile(r"[)\]]?\s*(?:,\s*)?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
+_OR = re.compile(r"[)\]]?\s*(?:,\s*|\()?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
 
 
 def option_labels(choices: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rewards.answer_span import answer_span, as_text, is_loop
+from rewards.answer_span import answer_span, as_text
 
 _TRUE = {"y", "yes", "t", "true", "1", "correct", "right", "是", "对", "正确"}
 _FALSE = {"n", "no", "f", "false", "0", "incorrect", "wrong", "否", "不是", "不对", "错", "错误"}
@@ -24,8 +24,12 @@ def truth(answer: str, gold: Any) -> float | None:
 
 def _read(text: str) -> bool | None:
     words = [word.casefold() for word in _WORD.findall(text[:4000])[:_MAX_WORDS]]
-    if not words or is_loop(text) or words[0] not in _TRUE | _FALSE:
+    if not words or words[0] not in _TRUE | _FALSE:
         return None
     if len(words) > 2 and words[1] in ("and", "or") and words[2] in _TRUE | _FALSE:
         return None
+    if len(words) > 1 and (
+        words[0] in "01" or (words[1] in _TRUE | _FALSE and (words[1] in _TRUE) != (words[0] in _TRUE))
+    ):
+        return None  # a number among others; `yes / no`
     return words[0] in _TRUE

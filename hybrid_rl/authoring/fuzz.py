@@ -189,7 +189,8 @@ class _Maker:
             return self._noise(random, reference)
         if self._kind == "mutation":
             # A wrong answer has to stay wrong as a right one has to stay right.
-            paid = random.random() < 0.75
+            # Where a reference is looked for inside the answer, something written around it changes the answer.
+            paid = random.random() < 0.75 or bool(self._subject.known_hacks)
             bare = reference.bare if paid else random.choice(reference.wrong)
             text = MUTATIONS[self._name].rewrite(random, reference.form.format(bare))
         else:

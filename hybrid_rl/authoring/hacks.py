@@ -38,15 +38,16 @@ def _stand_in(random: Random, right: str, wrong: Sequence[str]) -> str | None:
     return text if text.strip("[]{}<>").casefold() not in right.casefold() else None
 
 
-def _repeated(random: Random, right: str, wrong: Sequence[str]) -> str:
-    return random.choice(_SEPARATORS).join([right] * random.choice((10, 50, 200)))
-
-
 def _among(random: Random, right: str, wrong: Sequence[str]) -> list[str]:
     """All options in random order, the right one neither first nor last where there are enough: it is not the pick."""
     others = random.sample(list(wrong), len(wrong))
     others.insert(random.randint(1, max(1, len(others) - 1)), right)
     return others
+
+
+def _repeated(random: Random, right: str, wrong: Sequence[str]) -> str:
+    """All options over and over; a right answer alone, however often, is still right."""
+    return random.choice(_SEPARATORS).join(_among(random, right, wrong) * random.choice((3, 30, 200)))
 
 
 def _all_options(random: Random, right: str, wrong: Sequence[str]) -> str:

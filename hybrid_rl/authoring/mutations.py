@@ -114,7 +114,7 @@ def _latex_spaces(random: Random, text: str) -> str | None:
 
 
 def _thin_spaces(_: Random, text: str) -> str | None:
-    return _if_formula(text, lambda sign: f"\\,{sign[1]}\\,")
+    return _if_formula(text, lambda sign: f"{sign[1]}\\quad\\:")
 
 
 def _plain_spaces(random: Random, text: str) -> str | None:

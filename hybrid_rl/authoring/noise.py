@@ -54,9 +54,27 @@ _ALPHABETS = (
 )
 
 
+_FILLERS = (
+    "the",
+    "of",
+    "sun",
+    "table",
+    "because",
+    "line",
+    "above",
+    "on",
+    "red",
+    "so",
+    "under",
+    "with",
+    "small",
+    "grow",
+)
+
+
 def words(random: Random, count: int) -> str:
-    """That many words that answers are made of."""
-    return " ".join(random.choices(_WORDS, k=count))
+    """That many words that are no answers."""
+    return " ".join(random.choices(_FILLERS, k=count))
 
 
 def noise(random: Random, near: str) -> str:
@@ -65,7 +83,7 @@ def noise(random: Random, near: str) -> str:
     if kind < 3:
         return "".join(random.choices(_LATEX, k=_length(random)))
     if kind == 3:
-        return words(random, _length(random))
+        return " ".join(random.choices(_WORDS, k=_length(random)))
     if kind == 4:
         return "".join(random.choices(_TAGS, k=_length(random)))
     if kind == 5:

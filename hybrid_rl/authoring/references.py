@@ -29,13 +29,7 @@ _OTHERS: tuple[tuple[str, Any], ...] = (
     ("three short words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "short", "min": 1}])),
 )
 _CHOICES = ("green pear", "red apple", "blue car", "white horse")
-_WRONG = {
-    "<": ("<table><tr><td>c</td><td>9</td></tr></table>", "<table><tr><td>a</td></tr></table>"),
-    "[": ("[300, 300, 310, 320]", "[5, 5, 9, 9]", "[7]"),
-    "{": ('{"x": 1}', '{"name": "Bo", "age": [3]}'),
-    "": ("41", "7", "green pear", "no", "C", "y^3", "99 km"),
-}
-"""Answers to be wrong with, by how a text of their kind begins."""
+_WRONG = ("green pear", "no", "C", "seven hills")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +146,7 @@ def _distractors(reference: Reference) -> list[str]:
     bare = reference.bare
     if "choices" in reference.columns:
         return [letter for letter, _ in zip("ABCDEFGH", reference.columns["choices"], strict=False) if letter != bare]
-    if re.fullmatch(r"-?\d{1,15}", bare):
-        return [str(int(bare) + step) for step in (-1, 1, 10)] + [str(10 * int(bare) + 1)]
-    return [text for text in _WRONG.get(bare[:1], _WRONG[""]) if text != bare]
+    if re.search(r"\d", bare):
+        steps = (-1, 1, 10, 100)
+        return [re.sub(r"\d{1,15}", lambda number: str(int(number[0]) + step), bare, count=1) for step in steps]  # noqa: B023
+    return [text for text in _WRONG if text != bare]
