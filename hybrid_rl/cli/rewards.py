@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hybrid_rl.cli import rewards_fuzz
+from hybrid_rl.cli import rewards_audit, rewards_fuzz
 from hybrid_rl.cli.tables import one_line, print_table, short, table, value_of
 
 app = typer.Typer(no_args_is_help=True, help="List, start, test and measure rewards.")
@@ -135,3 +135,4 @@ def check_data_command(
 
 
 app.command("fuzz")(rewards_fuzz.command)
+app.command("audit")(rewards_audit.command)
