@@ -20,8 +20,8 @@ _NOTHING = (
     "<think></think>",
 )  # fmt: skip
 _STANDINS = (
-    "answer", "the answer", "[answer]", "<answer>", "{answer}", "YOUR ANSWER HERE", "gold", "correct",
-    "the correct answer", "unknown", "None of the above", "all of the above", "I don't know", "It depends.", "nan",
+    "answer", "the answer", "[answer]", "<answer>", "{answer}", "YOUR ANSWER HERE", "gold",
+    "unknown", "None of the above", "all of the above", "I don't know", "It depends.", "nan",
     "None", "null", "inf", "?", "as above", "see above", "same", "\\boxed{answer}", "%s", "{gold}", "{0}", "*", ".*",
     "(.*)", "|", "undefined", "any",
 )  # fmt: skip

@@ -59,16 +59,16 @@ _FILLERS = (
     "of",
     "sun",
     "table",
-    "because",
     "line",
     "above",
     "on",
     "red",
-    "so",
     "under",
     "with",
     "small",
     "grow",
+    "river",
+    "leaf",
 )
 
 

@@ -29,6 +29,7 @@ _OTHERS: tuple[tuple[str, Any], ...] = (
     ("three short words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "short", "min": 1}])),
 )
 _CHOICES = ("green pear", "red apple", "blue car", "white horse")
+_OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _WRONG = ("green pear", "no", "C", "seven hills")
 
 
@@ -146,6 +147,8 @@ def _distractors(reference: Reference) -> list[str]:
     bare = reference.bare
     if "choices" in reference.columns:
         return [letter for letter, _ in zip("ABCDEFGH", reference.columns["choices"], strict=False) if letter != bare]
+    if bare in _OPPOSITE:
+        return [_OPPOSITE[bare]]
     if re.search(r"\d", bare):
         steps = (-1, 1, 10, 100)
         return [re.sub(r"\d{1,15}", lambda number: str(int(number[0]) + step), bare, count=1) for step in steps]  # noqa: B023
