@@ -211,6 +211,10 @@ class TemplateChatFormat:
             return "free"
         return "opened" if start > end else "closed"
 
+    def prefill(self, mode: str) -> str:
+        """The text that the mode puts behind the generation prompt."""
+        return self._kinds[mode].prefill
+
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
         thought = self._shortest_thought(mode) if self.thought(mode) == "opened" else ""

@@ -191,6 +191,15 @@ def outline_policy(
     )
 
 
+def text_config(config: ModelConfig, seed: int, search: Sequence[str]) -> Any:
+    """The decoder's transformers config, without its weights."""
+    quiet_transformers()
+    _import_modules(config)
+    if config.path is None:
+        return _build(config, seed, search)[0].config.get_text_config()
+    return describe_folder(config.path).config.get_text_config()
+
+
 def _weights_folder(config: ModelConfig, checkpoint: str | None) -> str | None:
     """The folder of the model's own weights; a checkpoint of an adapter holds none."""
     return config.path if config.lora is not None else checkpoint or config.path

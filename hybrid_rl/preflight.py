@@ -12,6 +12,7 @@ from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
+from hybrid_rl.loggers import check_loggers
 from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import outline_policy
 from hybrid_rl.records import Prompt
@@ -68,9 +69,11 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
         if scorer.reads_reference(prompt):
-            _check_reference(config, chat, prompt, outline.context_length)
+            _check_read_reference(config, chat, prompt, outline.context_length)
+    _check_references(config, chat, looked_at)
     scorer.check_services()
     _check_engine(config)
+    check_loggers(config.log)
     _check_best_metric(config, looked_at)
     if config.warmup is not None and config.model.path is None:
         _check_warmup(config, chat)
@@ -106,7 +109,7 @@ def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, cont
             )
 
 
-def _check_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+def _check_read_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
     """A reference answer that the policy is to read behind the longest thought that it may sample."""
     where = f"prompt {prompt.id} of source {prompt.source}"
     if not prompt.gold.strip():
@@ -120,6 +123,25 @@ def _check_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, c
                 f"{where} has {length} tokens with its reference answer, and mode {mode} may add a thought of "
                 f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
                 f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def reference_length(chat: TemplateChatFormat, prompt: Prompt, mode: str) -> int:
+    """Tokens of the reference as a response; where a thought is asked for and the data has none, the least there is."""
+    thought = ""
+    if chat.thought(mode) == "opened":
+        thought = prompt.thought or chat.prefill(mode) + "x"
+    return len(chat.response_ids(prompt, mode, thought, prompt.gold))
+
+
+def _check_references(config: Config, chat: TemplateChatFormat, prompts: list[Prompt]) -> None:
+    """A budget that cuts every right answer teaches that nothing is right."""
+    for mode, kind in config.modes.kinds.items():
+        least = min((reference_length(chat, prompt, mode) for prompt in prompts), default=0)
+        if least > kind.max_new_tokens:
+            raise ConfigError(
+                f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but none of the {len(prompts)} "
+                f"references that were looked at fits: the shortest has {least} tokens in this mode; raise the budget"
             )
 
 

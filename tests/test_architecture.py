@@ -29,10 +29,10 @@ LEVELS = (
     {"answer_boundary", "chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
-    {"updates"},
+    {"updates", "loggers"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
-    {"exporting", "authoring"},
+    {"exporting", "authoring", "doctor"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

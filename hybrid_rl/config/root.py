@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hybrid_rl.config.admission import AdmissionConfig
 from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
 from hybrid_rl.config.data import DataConfig, EvaluationConfig
+from hybrid_rl.config.log import LogConfig
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.config.rewards import RewardConfig
@@ -34,6 +35,7 @@ class Config(Section):
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    log: LogConfig = Field(default_factory=LogConfig)
     search: list[str] = Field(default_factory=list)
     """Folders against which plug-ins and data paths are resolved; the config's folder and the working directory are
     filled in when the file is read."""

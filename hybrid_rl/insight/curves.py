@@ -217,6 +217,10 @@ def _speed(run: RecordedRun) -> list[Chart | None]:
 def sections(run: RecordedRun) -> list[Section]:
     """All charts that the run has data for."""
     parts = [_mode_chart(run, f"part/{p}", p, "mean of this reward, unweighted") for p in _names_between(run, "part")]
+    parts += [
+        _mode_chart(run, f"part_share/{p}", f"{p}: share of |advantage|", "how much of it", share=True, full_scale=True)
+        for p in _names_between(run, "part_share")
+    ]
     tasks = [
         _mode_chart(run, f"task/{task}/accuracy", task, "accuracy on this task", share=True, full_scale=True)
         for task in _names_between(run, "task", "accuracy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -54,6 +54,18 @@ def evaluate(
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
     return {mode: _mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
+
+
+def evaluation_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """An evaluation as metrics: `eval/FIGURE/MODE`, and the accuracy of each task as `eval/task/TASK/accuracy/MODE`."""
+    metrics: dict[str, float] = {}
+    for mode, figures in found.items():
+        for name in ("accuracy", "mean_tokens", "leak_rate", "accuracy_when_well_formed"):
+            if figures[name] is not None:
+                metrics[f"eval/{name}/{mode}"] = figures[name]
+        for task, of_task in figures["tasks"].items():
+            metrics[f"eval/task/{task}/accuracy/{mode}"] = of_task["accuracy"]
+    return metrics
 
 
 def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.insight.names import PART_OUTCOMES, SPLIT_METRICS
+from hybrid_rl.insight.names import SPLIT_METRICS
+from hybrid_rl.insight.part_metrics import part_metrics
 from hybrid_rl.records import Finish, Outcome, Sample
 from hybrid_rl.updates.grpo import UpdateFigures
 
@@ -43,6 +44,7 @@ def step_metrics(
         if reference is not None:
             values["kl"] = _mean_k3(mode_groups, [reference[g] for g in chosen])
         result |= {f"{name}/{mode}": value for name, value in values.items()}
+        result |= part_metrics(mode_groups, mode)
         result |= _split_metrics([s for group in mode_groups for s in group.samples], mode)
     return result
 
@@ -70,16 +72,8 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
 
 
 def _split_metrics(samples: Sequence[Sample], mode: str) -> dict[str, float]:
-    """Reward parts of a mode with what became of them, and its figures by task and by source."""
-    result = {}
-    parts = dict.fromkeys(name for sample in samples for name in sample.score.parts)
-    for part in parts:
-        scored = [sample.score.parts[part] for sample in samples if part in sample.score.parts]
-        result[f"part/{part}/{mode}"] = mean(scored)
-    for part in dict.fromkeys(name for sample in samples for name in sample.score.outcomes):
-        for outcome in PART_OUTCOMES:
-            count = sum(sample.score.outcomes.get(part) is outcome for sample in samples)
-            result[f"outcome/{part}/{outcome.value}/{mode}"] = count
+    """Figures of a mode by task and by source."""
+    result: dict[str, float] = {}
     splits: dict[str, Callable[[Sample], str]] = {
         "task": lambda sample: sample.rollout.request.prompt.task,
         "source": lambda sample: sample.rollout.request.prompt.source,

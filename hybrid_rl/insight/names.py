@@ -45,6 +45,15 @@ SPLIT_METRICS = ("reward", "accuracy", "tokens")
 """Also as `task/TASK/NAME/MODE` and `source/SOURCE/NAME/MODE`."""
 
 
+PART_FIGURES: dict[str, str] = {
+    "part": "mean of a reward part, unweighted",
+    "part_std": "standard deviation of a reward part over the responses",
+    "part_share": "share of |advantage| that a reward part makes up",
+    "part_ms": "mean time of a reward part for a response, ms",
+    "part_ms_max": "longest time of a reward part for a response, ms",
+}
+"""`FIGURE/PART/MODE`, and where there are several sources `source/SOURCE/FIGURE/PART/MODE`."""
+
 PART_OUTCOMES = (Outcome.ABSTAIN, Outcome.TIMEOUT, Outcome.ERROR)
 """`outcome/PART/OUTCOME/MODE`: responses on which the reward had this outcome instead of a value."""
 
@@ -55,7 +64,7 @@ def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"dropped/{reason}/{mode}" for reason in DROP_REASONS for mode in modes]
-    names += [f"part/{part}/{mode}" for part in parts for mode in modes]
+    names += [f"{figure}/{part}/{mode}" for figure in PART_FIGURES for part in parts for mode in modes]
     names += [f"outcome/{part}/{outcome.value}/{mode}" for part in parts for outcome in PART_OUTCOMES for mode in modes]
     for kind, values in (("task", tasks), ("source", sources)):
         names += [f"{kind}/{v}/{name}/{mode}" for v in values for name in SPLIT_METRICS for mode in modes]

@@ -12,10 +12,12 @@ from typing import Any, Literal
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
 from hybrid_rl.errors import EngineMismatch, Interrupted, UserError, WorkerDied
-from hybrid_rl.insight.evaluation import evaluate
+from hybrid_rl.insight.evaluation import evaluate, evaluation_metrics
 from hybrid_rl.insight.metrics import step_metrics
+from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.samples_log import sample_rows
+from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
 
 
@@ -44,14 +46,24 @@ class Recorder:
         self._saved: int | None = run.done or None
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
+        self._summary.setdefault("warnings", [])
+        self._parts = PartWatch(
+            list(run.config.rewards),
+            list(run.config.modes.kinds),
+            run.folder.metrics(),
+            [warning["text"] for warning in self._summary["warnings"]],
+        )
 
     def __enter__(self) -> Recorder:
         self._write_summary("running")
+        config = self._run.config
+        self._loggers = open_loggers(config.log, self._run.folder.path, config.model_dump(mode="json"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._loggers.close()
         if error is None:
             return
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
@@ -72,6 +84,9 @@ class Recorder:
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         folder = self._run.folder
         folder.write_rollouts(step, sample_rows(step, groups, folder, self._run.material.format.prompt_text))
+        log = self._run.config.log
+        if log.to and (step - 1) % log.samples_every_steps == 0:
+            self._loggers.samples(step, first_groups(groups))
 
     def step(
         self,
@@ -89,8 +104,12 @@ class Recorder:
         )
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
+        self._loggers.metrics(step, metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
+        for sentence in self._parts.step(metrics):
+            self._summary["warnings"].append({"step": step, "text": sentence})
+            self._run.view.note(f"warning      {sentence}")
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)
 
@@ -109,6 +128,7 @@ class Recorder:
                 seed=run.config.run.seed,
                 progress=lambda done: run.view.advance(done, {}),
             )
+        self._loggers.metrics(run.done, evaluation_metrics(found))
         if isinstance(when, str):
             self._summary["eval"][when] = found
             self._write_summary("running")

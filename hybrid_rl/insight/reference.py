@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.config import Config
-from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS, SPLIT_METRICS
+from hybrid_rl.insight.names import MODE_METRICS, PART_FIGURES, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 _TABLE = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
@@ -111,8 +111,9 @@ def render_metrics() -> str:
         *(f"| `wall_s/{phase}` | seconds of the step spent in the phase |" for phase in PHASES),
         *(f"| `{name}/MODE` | {meaning} |" for name, meaning in MODE_METRICS.items()),
         *(f"| `dropped/{name}/MODE` | groups left out of the loss: {why} |" for name, why in DROP_REASONS.items()),
-        "| `part/NAME/MODE` | mean of a reward part, unweighted |",
+        *(f"| `{figure}/NAME/MODE` | {meaning} |" for figure, meaning in PART_FIGURES.items()),
         "| `outcome/NAME/OUTCOME/MODE` | responses on which a reward part had the outcome abstain, timeout or error |",
+        "| `source/SOURCE/FIGURE/NAME/MODE` | these figures of a reward part for one of several data sources |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),
         *(f"| `source/SOURCE/{name}/MODE` | `{name}` of one data source |" for name in SPLIT_METRICS),
     ]

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from hybrid_rl.insight import comparison, curves, formats, palette
 from hybrid_rl.insight.comparison import finite, mapping
 from hybrid_rl.insight.names import PHASES
+from hybrid_rl.insight.part_table import part_rows
 from hybrid_rl.insight.recorded import RecordedRun, read_run
 from hybrid_rl.insight.samples import read_samples
 from hybrid_rl.insight.visible import shorten, visible
@@ -90,6 +91,8 @@ def _content(run: RecordedRun) -> dict[str, Any]:
         "phases": _phases(run),
         "sections": drawn,
         "samples": read_samples(run),
+        "parts": part_rows(run),
+        "warnings": _warnings(run),
         "config": shorten(run.config, MAX_CONFIG),
         "light": palette.variables(dark=False),
         "dark": palette.variables(dark=True),
@@ -119,6 +122,13 @@ def _facts(run: RecordedRun) -> list[tuple[str, str]]:
         ("seed", str(summary["seed"]) if "seed" in summary else formats.DASH),
     ]
     return [(name, value) for name, value in facts if value != formats.DASH]
+
+
+def _warnings(run: RecordedRun) -> list[tuple[str, str]]:
+    """Step and sentence of each."""
+    given = run.summary.get("warnings")
+    entries = [mapping(entry) for entry in given] if isinstance(given, list) else []
+    return [(formats.count(finite(entry.get("step"))), str(entry.get("text", ""))) for entry in entries]
 
 
 def _tokens(run: RecordedRun) -> list[dict[str, Any]]:
