@@ -71,7 +71,8 @@ def rows(folder: Path, step: int) -> list[dict[str, Any]]:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """All metrics but those that measure time."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("wall_s/") and k != "tokens_per_s"} for row in found]
+    timed = ("wall_s/", "tokens_per_s", "part_ms")
+    return [{k: v for k, v in row.items() if not any(name in k for name in timed)} for row in found]
 
 
 def summary(folder: Path) -> dict[str, Any]:
