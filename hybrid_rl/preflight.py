@@ -76,7 +76,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
         if scorer.reads_reference(prompt):
-            _check_reference(config, chat, prompt, outline.context_length)
+            _check_read_reference(config, chat, prompt, outline.context_length)
     _check_references(config, chat, looked_at)
     scorer.check_services()
     _check_engine(config)
@@ -116,6 +116,23 @@ def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, cont
             )
 
 
+def _check_read_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+    """A reference answer that the policy is to read behind the longest thought that it may sample."""
+    where = f"prompt {prompt.id} of source {prompt.source}"
+    if not prompt.gold.strip():
+        raise DataError(
+            f"{where} has an empty reference answer, whose probability is asked for; give the row an answer"
+        )
+    for mode, kind in config.modes.kinds.items():
+        length = len(chat.prompt_ids(prompt, mode)) + len(chat.answer_ids(prompt, mode, prompt.gold))
+        if length + kind.max_new_tokens > context_length:
+            raise DataError(
+                f"{where} has {length} tokens with its reference answer, and mode {mode} may add a thought of "
+                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
+                f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
 def reference_length(chat: TemplateChatFormat, prompt: Prompt, mode: str) -> int:
     """Tokens of the reference as a response; where a thought is asked for and the data has none, the least there is."""
     thought = ""
@@ -132,23 +149,6 @@ def _check_references(config: Config, chat: TemplateChatFormat, prompts: list[Pr
             raise ConfigError(
                 f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but none of the {len(prompts)} "
                 f"references that were looked at fits: the shortest has {least} tokens in this mode; raise the budget"
-            )
-
-
-def _check_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
-    """A reference answer that the policy is to read behind the longest thought that it may sample."""
-    where = f"prompt {prompt.id} of source {prompt.source}"
-    if not prompt.gold.strip():
-        raise DataError(
-            f"{where} has an empty reference answer, whose probability is asked for; give the row an answer"
-        )
-    for mode, kind in config.modes.kinds.items():
-        length = len(chat.prompt_ids(prompt, mode)) + len(chat.answer_ids(prompt, mode, prompt.gold))
-        if length + kind.max_new_tokens > context_length:
-            raise DataError(
-                f"{where} has {length} tokens with its reference answer, and mode {mode} may add a thought of "
-                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
-                f"lower modes.kinds.{mode}.max_new_tokens"
             )
 
 
