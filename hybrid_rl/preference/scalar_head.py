@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hybrid_rl.chat_format import PromptInputs
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import KindConfig, ModesConfig
 from hybrid_rl.config.section import Section
@@ -26,6 +25,7 @@ from hybrid_rl.policy import Policy
 from hybrid_rl.preference.inert_text import InertText
 from hybrid_rl.preference.judged import Judged, prompt_key
 from hybrid_rl.records import stable_seed
+from hybrid_rl.templates import PromptInputs
 from hybrid_rl.updates.forward import Row, micro_batches
 
 ANSWER = "answer"
