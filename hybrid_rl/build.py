@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
@@ -27,16 +28,18 @@ from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run under way. `warm_up_needed`, `done` and `wall_s` change; the rest is fixed.
+    """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
+        admission: what admission remembers of these steps.
         wall_s: seconds by stage, over all sessions of the run; those of training steps are in metrics.jsonl.
     """
 
@@ -54,6 +57,7 @@ class Run:
     num_parameters: int
     warm_up_needed: bool
     done: int = 0
+    admission: AdmissionState = field(default_factory=AdmissionState)
     wall_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -75,6 +79,7 @@ class _Start:
         reference: folder of the reference.
         warm_up_needed: see `Run`.
         done: training steps done.
+        admission: see `Run`.
         sentence: the same for people.
     """
 
@@ -84,6 +89,7 @@ class _Start:
     warm_up_needed: bool
     done: int
     sentence: str
+    admission: AdmissionState = field(default_factory=AdmissionState)
 
 
 @contextmanager
@@ -130,6 +136,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             num_parameters=num_parameters,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
+            admission=start.admission,
             wall_s=dict(folder.summary().get("stages_wall_s", {})),
         )
         run.wall_s["start"] = run.wall_s.get("start", 0.0) + time.monotonic() - began
@@ -176,6 +183,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             reference=str(kept.absolute()) if kept.is_dir() else None,
             warm_up_needed=in_warm_up,
             done=0 if in_warm_up else checkpoint.step,
+            admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
             sentence=f"goes on from {path}",
         )
     cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
@@ -209,12 +217,14 @@ def _start_workers(
     actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
     reference: Reference = AdapterOff(actor)
+    initial = None
     if config.model.lora is None:
-        setup = WorkerSetup(config=config, checkpoint=start.reference)
-        reference = SeparateReference(cluster, cluster.start(ReferenceWorker, setup))
+        initial = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
+        reference = SeparateReference(cluster, initial)
+    policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
-        cluster.start(RewardWorker, config, material.wants_thought, None, hosts, gpu=False)
+        cluster.start(RewardWorker, config, material.wants_thought, policy, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}

@@ -6,33 +6,22 @@ the template renders; only the thought tags are named, in `model.thought_tags`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
 from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
+from hybrid_rl.templates import PromptInputs, check_template_args, single_conversation
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
 
-
-@dataclass(frozen=True, slots=True)
-class PromptInputs:
-    """What the model reads for a prompt.
-
-    Attributes:
-        ids: token ids [P].
-        media: every other entry of the processor's output for this one conversation, such as pixels; empty for text.
-    """
-
-    ids: tuple[int, ...]
-    media: Mapping[str, Any]
+_PROBE = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
 
 
 class TemplateChatFormat:
@@ -59,10 +48,11 @@ class TemplateChatFormat:
         self._stop_ids = stop_ids
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
         for mode, kind in kinds.items():
-            _check_template_args(mode, kind.template_args, processor, self._tokenizer)
+            check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
         self._forced = {mode: tuple(self._encode(kind.mode_token)) for mode, kind in kinds.items()}
+        self._before_answers: dict[str, tuple[int, ...]] = {}
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
@@ -79,7 +69,7 @@ class TemplateChatFormat:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"prompt {prompt.id} of source {prompt.source}: {error}") from error
-        ids = _single(output["input_ids"])
+        ids = single_conversation(output["input_ids"])
         ids = tuple(int(i) for i in ids) + tuple(self._encode(self._kinds[mode].prefill))
         skip = ("input_ids", "attention_mask", "token_type_ids")
         # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
@@ -134,7 +124,7 @@ class TemplateChatFormat:
         choice to the model, and the response begins with the mode token of another, it is read as one of that mode.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        text: str = self._tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self._decode(body)
         chosen = self._chosen(text) if self.thought(mode) == "free" else ""
         token = self._kinds[chosen or mode].mode_token
         rest = text.removeprefix(token)
@@ -168,6 +158,49 @@ class TemplateChatFormat:
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         return self._stop_ids
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return tuple(self._kinds)
+
+    # --- where the answer begins -------------------------------------------------------------------------------
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """See the Protocol; also None where a token holds both the end of the closing tag and some of the answer."""
+        body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
+        chosen = (self._chosen(self._decode(body)) if self.thought(mode) == "free" else "") or mode
+        token = self._forced[chosen]
+        begin = len(token) if tuple(body[: len(token)]) == token else 0
+        thinks = self.thought(chosen)
+        start = answer_start(body, self._decode, (self._open, self._close), thinking=thinks == "opened")
+        # A thought that the mode did not ask for is part of the answer, once it is closed; a mode token never is.
+        return start if start is None else begin if thinks == "closed" else max(begin, start)
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """See the Protocol: sampled ids up to `answer_start`, then these, are what the template writes.
+
+        Where an answer shares a token with what stands before it, these are its ids on its own.
+        """
+        if mode not in self._before_answers:
+            ids = self._probe_ids(mode, "x")
+            self._before_answers[mode] = ids[: self.answer_start(ids, mode) or 0]
+        before = self._before_answers[mode]
+        ids = self.response_ids(prompt, mode, self._shortest_thought(mode), answer)[:-1]
+        return ids[len(before) :] if ids[: len(before)] == before else tuple(self._encode(answer))
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        if self.thought(mode) != "opened":
+            return ()
+        ids = self._probe_ids(mode, "x")
+        text = self._decode(ids[: self.answer_start(ids, mode)])
+        return tuple(self._encode(text.removeprefix("x")))
+
+    def _probe_ids(self, mode: str, answer: str) -> tuple[int, ...]:
+        """The shortest response, without its stop token."""
+        return self.response_ids(_PROBE, mode, self._shortest_thought(mode), answer)[:-1]
+
+    def _shortest_thought(self, mode: str) -> str:
+        return "" if self.thought(mode) == "closed" else self._kinds[mode].prefill + "x"
+
     def thought(self, mode: str) -> Thought:
         """What the mode's prefilled tokens and its mode token ask for."""
         token = self._kinds[mode].mode_token
@@ -176,6 +209,10 @@ class TemplateChatFormat:
         if start < 0 and end < 0:
             return "closed" if token else "free"
         return "opened" if start > end else "closed"
+
+    def prefill(self, mode: str) -> str:
+        """The text that the mode puts behind the generation prompt."""
+        return self._kinds[mode].prefill
 
     def forced_ids(self, mode: str) -> tuple[int, ...]:
         """Ids that every response of the mode begins with, its mode token; the engine forces them."""
@@ -207,16 +244,10 @@ class TemplateChatFormat:
         empty = re.match(rf"{re.escape(self._open)}\s*{re.escape(self._close)}\s*", text)
         return token + (text[empty.end() :] if empty else text)
 
-    def prefill(self, mode: str) -> str:
-        """The text that the mode puts behind the generation prompt."""
-        return self._kinds[mode].prefill
-
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
-        probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
-        prefill = self._kinds[mode].prefill
-        thought = prefill + "x" if self.thought(mode) == "opened" else ""
-        return len(self.response_ids(probe, mode, thought, "x"))
+        thought = self._shortest_thought(mode) if self.thought(mode) == "opened" else ""
+        return len(self.response_ids(_PROBE, mode, thought, "x"))
 
     # --- rendering ---------------------------------------------------------------------------------------------
 
@@ -256,22 +287,6 @@ class TemplateChatFormat:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
-
-def _check_template_args(mode: str, arguments: Mapping[str, Any], processor: Any, tokenizer: Any) -> None:
-    """A chat template ignores what it does not know, so that a misspelt argument would silently select nothing."""
-    template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
-    if not isinstance(template, str):
-        return
-    for name in arguments:
-        if not re.search(rf"\b{re.escape(name)}\b", template):
-            words = sorted(set(re.findall(r"[A-Za-z_]\w+", template)))
-            near = difflib.get_close_matches(name, words, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"modes.kinds.{mode}.template_args: the chat template does not know '{name}'{hint}")
-
-
-def _single(ids: Any) -> Sequence[int]:
-    """One conversation's ids from a processor that may return a batch of one, as lists or as a tensor."""
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    return ids[0] if ids and isinstance(ids[0], (list, tuple)) else ids
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
-from hybrid_rl.chat_format import PromptInputs, TemplateChatFormat
+from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.errors import ConfigError
@@ -24,6 +24,7 @@ from hybrid_rl.plugins import build
 from hybrid_rl.pretrained import describe_folder, load_folder, model_without_weights
 from hybrid_rl.protocols import Backbone
 from hybrid_rl.quiet import quiet_transformers
+from hybrid_rl.templates import PromptInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def load_policy(
         trainable: keep float32 weights for the optimizer even where the forward pass is bfloat16.
     """
     quiet_transformers()
-    device, compute_dtype = _device_and_dtype(config)
+    device, compute_dtype = device_and_dtype(config)
     _import_modules(config)
     # An adapter is trained in float32 whatever its base is kept in.
     weights_dtype = torch.float32 if trainable and config.lora is None else compute_dtype
@@ -171,7 +172,7 @@ def outline_policy(
     """
     quiet_transformers()
     _import_modules(config)
-    _, compute_dtype = _device_and_dtype(config)
+    _, compute_dtype = device_and_dtype(config)
     folder = _weights_folder(config, checkpoint)
     if folder is None:
         model, processor = _build(config, seed, search)
@@ -224,7 +225,12 @@ def _build(config: ModelConfig, seed: int, search: Sequence[str]) -> tuple[Any, 
     return model, processor
 
 
-def _device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+    """Where a model lives, and what it computes in.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     try:
         device = torch.device(name)

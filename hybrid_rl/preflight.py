@@ -75,6 +75,8 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     for prompt in looked_at:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
+        if scorer.reads_reference(prompt):
+            _check_read_reference(config, chat, prompt, outline.context_length)
     _check_references(config, chat, looked_at)
     scorer.check_services()
     _check_engine(config)
@@ -109,6 +111,23 @@ def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, cont
         if length + kind.max_new_tokens > context_length:
             raise DataError(
                 f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
+                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
+                f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def _check_read_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+    """A reference answer that the policy is to read behind the longest thought that it may sample."""
+    where = f"prompt {prompt.id} of source {prompt.source}"
+    if not prompt.gold.strip():
+        raise DataError(
+            f"{where} has an empty reference answer, whose probability is asked for; give the row an answer"
+        )
+    for mode, kind in config.modes.kinds.items():
+        length = len(chat.prompt_ids(prompt, mode)) + len(chat.answer_ids(prompt, mode, prompt.gold))
+        if length + kind.max_new_tokens > context_length:
+            raise DataError(
+                f"{where} has {length} tokens with its reference answer, and mode {mode} may add a thought of "
                 f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
                 f"lower modes.kinds.{mode}.max_new_tokens"
             )

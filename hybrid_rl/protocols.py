@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from hybrid_rl.algorithm.baselines import Member, Progress
     from hybrid_rl.algorithm.policy_loss import PolicyTerms, TokenBatch
     from hybrid_rl.backbones.layout import Decoding
-    from hybrid_rl.chat_format import PromptInputs
     from hybrid_rl.scorer_pool.verdict import Verdict
     from hybrid_rl.scoring.calls import Call
+    from hybrid_rl.templates import PromptInputs
 
 Split = Literal["train", "eval"]
 Thought = Literal["opened", "closed", "free"]
@@ -64,7 +64,12 @@ class Reward(Protocol):
 
 
 class PolicyHandle(Protocol):
-    """The policy as a reward sees it."""
+    """The policy as a reward sees it, wherever its weights are."""
+
+    @property
+    def format(self) -> ChatFormat:
+        """The chat format of the policy: where answers begin, and their ids."""
+        ...
 
     def answer_logprobs(self, queries: Sequence[AnswerQuery], *, initial: bool = False) -> Sequence[tuple[float, ...]]:
         """Log-probability of each target token, in nats, at temperature 1, one tuple a query.
@@ -110,6 +115,31 @@ class ChatFormat(Protocol):
 
     def forced_ids(self, mode: str) -> tuple[int, ...]:
         """Ids that every response of the mode begins with; empty in most."""
+        ...
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the modes, in the order of the config."""
+        ...
+
+    def thought(self, mode: str) -> Literal["opened", "closed", "free"]:
+        """What the prompt of a mode leaves: an open think block, a closed one, or the choice to the model."""
+        ...
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """Where the final answer begins in the ids of a response; None where it has none.
+
+        `ids[:start]` is what the model wrote before its answer: the thought, the closing tag and the blanks behind it.
+        A mode whose prompt closes the thought begins with its answer, at 0.
+        """
+        ...
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """An answer as the template would write it behind a thought or, without one, behind the prompt [A]."""
+        ...
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        """What stands between prompt and answer if nothing is thought: () unless the prompt leaves a thought open."""
         ...
 
 

@@ -15,8 +15,11 @@ from hybrid_rl.insight.evaluation import evaluate
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.run_folder import STATE_FILE, RunFolder
+from hybrid_rl.workers.cluster import Handle, InProcess
+from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 
@@ -49,10 +52,21 @@ def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
         evaluation = config.evaluation.model_copy(update={"prompts_per_mode": num_prompts})
         config = config.model_copy(update={"evaluation": evaluation})
     material = prepare(config, saved.checkpoint)
-    worker = RolloutWorker(WorkerSetup(config=config, checkpoint=saved.checkpoint))
-    scorer = RewardWorker(config, material.wants_thought)
+    setup = WorkerSetup(config=config, checkpoint=saved.checkpoint)
+    worker = RolloutWorker(setup)
+    policy = ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
+    scorer = RewardWorker(config, material.wants_thought, policy)
     thoughts = {mode: material.format.thought(mode) for mode in config.modes.kinds}
     return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed, thoughts=thoughts)
+
+
+def _initial(saved: Saved) -> Handle | None:
+    """The initial policy of the run, for rewards that ask for it; loaded when the first does. None with an adapter."""
+    if saved.config.model.lora is not None:
+        return None
+    kept = Path(saved.checkpoint).resolve().parent.parent / "reference"
+    setup = WorkerSetup(config=saved.config, checkpoint=str(kept) if kept.is_dir() else None)
+    return InProcess(lambda: ReferenceWorker(setup))
 
 
 def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:

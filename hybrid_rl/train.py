@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hybrid_rl.algorithm.admission import admit
 from hybrid_rl.algorithm.modes import deal_requests
 from hybrid_rl.build import Run, open_run
 from hybrid_rl.config import Config
@@ -60,7 +61,8 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         rollouts = run.rollouts.generate(requests)
     with clock("score"):
         scores = run.rewards.score(rollouts)
-        groups = run.grouping.groups(rollouts, scores, step)
+        scored = run.grouping.groups(rollouts, scores, step)
+        groups, admission = admit(scored, run.admission, config.admission, step)
     with clock("reference"):
         asked = config.train.kl_coefficient > 0 or step % config.train.reference_every_steps == 0
         reference = run.reference.logprobs(groups) if asked else None
@@ -69,4 +71,5 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         version, figures = run.actor.update(groups, reference)
     with clock("sync"):
         run.rollouts.load_weights(run.actor.weights())
+    run.admission = admission
     record.step(step, version, groups, figures, reference, clock.wall_s)

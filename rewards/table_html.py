@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import pays_for
 from rewards.answer_span import as_text, tagged
 
 _KEPT = {"table", "thead", "tbody", "tfoot", "tr", "td", "th"}
@@ -16,6 +17,7 @@ _MAX_CHARACTERS = 100_000
 _MAX_CELL = 500
 
 
+@pays_for("hedged", "boxes")  # of several tables the first is read
 def teds(answer: str, gold: Any) -> float | None:
     """1 - TED(answer, gold) / max(nodes), in [0, 1]; cells cost the edit distance of their texts over the longer one.
 

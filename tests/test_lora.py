@@ -22,12 +22,14 @@ from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError, Interrupted, RunFolderError
 from hybrid_rl.preflight import prepare
 from hybrid_rl.quiet import quiet_transformers
-from hybrid_rl.records import Outcome, Score
+from hybrid_rl.records import AnswerQuery, Outcome, Score
 from hybrid_rl.saved import answer, evaluate_saved, open_saved
 from hybrid_rl.train import resume
 from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.cluster import InProcess
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 LORA = ["model.lora={rank: 4, alpha: 8}", "train.optimizer.learning_rate=0.01"]
@@ -123,6 +125,25 @@ def test_the_reference_is_the_base(lora_config: Callable[..., Config], small_con
     assert trained != [row for group in expected for row in group]
     assert actor.reference_logprobs(groups) == expected
     assert all(p.requires_grad for p in actor._policy.trained_parameters().values())
+
+
+def test_rewards_are_served_the_base_as_the_initial_policy(
+    lora_config: Callable[..., Config], small_config: Any, base: Path
+) -> None:
+    setup = setup_of(lora_config())
+    worker, actor = RolloutWorker(setup), ActorWorker(setup)
+    actor.update(groups_of(lora_config(), worker), None)
+    worker.load_weights(actor.weights())
+    handle = ServedPolicy(setup, [InProcess(lambda: worker)], None)
+    asked = DigitStrips(name="d", split="train", seed=0, task="read")[0]
+    target = handle.format.answer_ids(asked, "long", asked.gold)
+    queries = [AnswerQuery(prompt=asked, mode="long", prefix_ids=ids, target_ids=target) for ids in ((), (16, 17))]
+    reference = ReferenceWorker(setup_of(small_config(f"model.path={base}")))
+    initial = handle.answer_logprobs(queries, initial=True)
+    assert initial == reference.initial_answer_logprobs(queries)
+    current = handle.answer_logprobs(queries)
+    assert max(abs(a - b) for x, y in zip(initial, current, strict=True) for a, b in zip(x, y, strict=True)) > 1e-4
+    assert handle.answer_logprobs(queries, initial=True) == initial
 
 
 @pytest.fixture(scope="module")

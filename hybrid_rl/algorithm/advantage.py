@@ -68,10 +68,15 @@ def group_advantages(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The samples of one prompt in one mode, with their advantage statistics."""
+    """The samples of one prompt in one mode, with their advantage statistics.
+
+    Attributes:
+        dropped: why admission has left the group out (`hybrid_rl.algorithm.admission`); empty where it is trained on.
+    """
 
     samples: tuple[Sample, ...]
     advantage: GroupAdvantage
+    dropped: str = ""
 
     @property
     def mode(self) -> str:

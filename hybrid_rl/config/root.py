@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field, model_validator
 
+from hybrid_rl.config.admission import AdmissionConfig
 from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
 from hybrid_rl.config.data import DataConfig, EvaluationConfig
 from hybrid_rl.config.log import LogConfig
@@ -27,6 +28,7 @@ class Config(Section):
     rewards: dict[str, RewardConfig]
     """Parts of the reward by name; one is called `accuracy` and lies in [0, 1]."""
     train: TrainConfig = Field(default_factory=TrainConfig)
+    admission: AdmissionConfig = Field(default_factory=AdmissionConfig)
     warmup: WarmupConfig | None = None
     """The supervised stage. Unset, or with `model.path`: none."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

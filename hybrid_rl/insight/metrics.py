@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.mode_choice import Answered, hybrid_accuracy
 from hybrid_rl.insight.names import SPLIT_METRICS
@@ -84,6 +85,7 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
         "truncated": mean(rollout.generation.finish is Finish.LENGTH for rollout in rollouts),
         "zero_variance": mean(group.advantage.signal == "zero_variance" for group in groups),
         "few_scored": mean(group.advantage.signal == "few_scored" for group in groups),
+        **{f"dropped/{reason}": sum(group.dropped == reason for group in groups) for reason in DROP_REASONS},
         "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
         "entropy": figures.entropy[mode] / trained,
         "clip_fraction": figures.clipped[mode] / trained,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.records import Outcome
 
 RUN_METRICS: dict[str, str] = {
@@ -68,6 +69,7 @@ def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"{figure}/{part}/{mode}" for figure in PART_FIGURES for part in parts for mode in modes]
+    names += [f"dropped/{reason}/{mode}" for reason in DROP_REASONS for mode in modes]
     names += [f"outcome/{part}/{outcome.value}/{mode}" for part in parts for outcome in PART_OUTCOMES for mode in modes]
     for kind, values in (("task", tasks), ("source", sources)):
         names += [f"{kind}/{v}/{name}/{mode}" for v in values for name in SPLIT_METRICS for mode in modes]

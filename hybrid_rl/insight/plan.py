@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.config import Config
 from hybrid_rl.config.ratio import RatioConfig
+from hybrid_rl.scorer_pool.isolation import network_can_be_cut
 
 if TYPE_CHECKING:
     from hybrid_rl.preflight import Material
@@ -58,6 +59,8 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
             f"1 actor, {cluster.rollout_workers} rollout, {reference}, {cluster.reward_workers} reward, {where}",
         )
     )
+    if not network_can_be_cut():
+        plan.append(("scorers", "not cut off from the network: this system allows neither namespaces nor seccomp"))
     evaluation = config.evaluation
     if evaluation.before or evaluation.after or evaluation.every_steps:
         times = [name for name, on in (("before", evaluation.before), ("after", evaluation.after)) if on]

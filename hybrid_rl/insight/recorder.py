@@ -151,7 +151,7 @@ class Recorder:
         if self._saved != run.done:
             run.view.phase("save")
             with run.clock("save"):
-                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric)
+                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
                 write_report(run.folder.path)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.config import Config
 from hybrid_rl.insight.names import MODE_METRICS, PART_FIGURES, PHASES, RUN_METRICS, SPLIT_METRICS
 
@@ -136,6 +137,7 @@ def render_metrics() -> str:
         *(f"| `wall_s/{phase}` | seconds of the step spent in the phase |" for phase in PHASES),
         *(f"| `{name}/MODE` | {meaning} |" for name, meaning in MODE_METRICS.items()),
         *(f"| `{figure}/NAME/MODE` | {meaning} |" for figure, meaning in PART_FIGURES.items()),
+        *(f"| `dropped/{name}/MODE` | groups left out of the loss: {why} |" for name, why in DROP_REASONS.items()),
         "| `outcome/NAME/OUTCOME/MODE` | responses on which a reward part had the outcome abstain, timeout or error |",
         "| `source/SOURCE/FIGURE/NAME/MODE` | these figures of a reward part for one of several data sources |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),

@@ -20,7 +20,7 @@ def sample_rows(
         text = prompt_text(request.prompt, request.mode)
         images = [_keep(folder, ref) for ref in request.prompt.images]
         for sample in group.samples:
-            yield {"step": step, **_row(sample), "prompt": text, "images": images}
+            yield {"step": step, **_row(sample), "dropped": group.dropped, "prompt": text, "images": images}
 
 
 def _row(sample: Sample) -> dict[str, Any]:

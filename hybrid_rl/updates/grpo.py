@@ -66,11 +66,15 @@ def grpo_update(
 
 
 def mini_batches(groups: Sequence[Group], count: int) -> list[list[int]]:
-    """Deal the groups of each mode round robin, so that every optimizer step sees every mode in proportion."""
+    """Deal the groups of each mode round robin, so that every optimizer step sees every mode in proportion.
+
+    Groups that nothing is trained on take no place.
+    """
     batches: list[list[int]] = [[] for _ in range(count)]
     by_mode: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
-        by_mode[group.mode].append(index)
+        if any(sample.trained for sample in group.samples):
+            by_mode[group.mode].append(index)
     for position, index in enumerate(i for indices in by_mode.values() for i in indices):
         batches[position % count].append(index)
     return [batch for batch in batches if batch]

@@ -156,9 +156,11 @@ class AdapterOff:
         return self._actor.reference_logprobs(groups)
 
 
-def spread_over(handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]]) -> list[Any]:
+def spread_over(
+    handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]], *, interruptible: bool = True
+) -> list[Any]:
     """Deal bundles to workers in contiguous runs of like size, and return the flat results in the bundles' order."""
     cuts = [round(i * len(bundles) / len(handles)) for i in range(len(handles) + 1)]
     shares = [[item for bundle in bundles[a:b] for item in bundle] for a, b in pairwise(cuts)]
     pending = [handle.call(method, share) for handle, share in zip(handles, shares, strict=True) if share]
-    return [value for part in gather(pending) for value in part]
+    return [value for part in gather(pending, interruptible=interruptible) for value in part]
