@@ -339,6 +339,7 @@ def test_a_short_run_uses_it(trained: Path, small_config: Callable[..., Config])
 
 
 @pytest.mark.slow  # Ray has to start
+@pytest.mark.timeout(900)
 def test_a_short_run_uses_it_in_an_actor_of_its_own(trained: Path, small_config: Callable[..., Config]) -> None:
     check_run(trained, small_config("run.steps=2", "cluster.executor=ray"))
 
