@@ -241,7 +241,14 @@ def classifier(folder: Path, *, pad: bool = True, template: bool = True, num_lab
     tokenizer = _tokenizer("")
     if not template:
         tokenizer.chat_template = None
-    config = Qwen3Config(**_DECODER, head_dim=16, vocab_size=len(tokenizer), **_ids(tokenizer), num_labels=num_labels)
+    sizes: dict[str, Any] = {
+        **_DECODER,
+        **_ids(tokenizer),
+        "head_dim": 16,
+        "vocab_size": len(tokenizer),
+        "num_labels": num_labels,
+    }
+    config = Qwen3Config(**sizes)
     if not pad:
         config.pad_token_id = None
     torch.manual_seed(0)
@@ -267,7 +274,8 @@ def test_a_classifier_scores_as_transformers_does(pad: bool, tmp_path: Path) -> 
     expected = []
     for item in judged:
         turns = [{"role": "user", "content": "Is it so?"}, {"role": "assistant", "content": item.answer}]
-        ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)["input_ids"]
+        rendered: Any = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        ids = rendered["input_ids"]
         with torch.no_grad():
             expected.append(model(input_ids=ids).logits.item())
     scorer = open_scorer(str(folder), CPU)
@@ -290,7 +298,8 @@ def test_a_classifier_without_a_chat_template_reads_two_texts(tmp_path: Path) ->
 def test_only_the_final_answer_counts(trained: Path) -> None:
     reward, whole = Preference(str(trained)), Preference(str(trained), on="whole_text")
     prompt = digit_pairs("eval", 1)[0].prompt
-    answers, texts = ["7", "7", None], ["I see.</think>7", "It is a 7, beyond doubt.</think>7", "I see a"]
+    answers: list[str | None] = ["7", "7", None]
+    texts = ["I see.</think>7", "It is a 7, beyond doubt.</think>7", "I see a"]
     first, second, open_thought = reward([prompt] * 3, answers, texts)
     assert first == second is not None and open_thought is None
     seen = whole([prompt] * 3, answers, texts)
@@ -330,6 +339,7 @@ def test_a_short_run_uses_it(trained: Path, small_config: Callable[..., Config])
 
 
 @pytest.mark.slow  # Ray has to start
+@pytest.mark.timeout(900)
 def test_a_short_run_uses_it_in_an_actor_of_its_own(trained: Path, small_config: Callable[..., Config]) -> None:
     check_run(trained, small_config("run.steps=2", "cluster.executor=ray"))
 
