@@ -49,7 +49,6 @@ class Run:
     reference: Reference
     view: View
     stop: StopSignal
-    num_parameters: int
     warm_up_needed: bool
     done: int = 0
     wall_s: dict[str, float] = field(default_factory=dict)
@@ -105,9 +104,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         stack.callback(cluster.close)
         actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
-        num_parameters = actor.num_parameters()
-        for others in (rollouts, reference, rewards):
-            others.ready()
+        for workers in (actor, rollouts, reference, rewards):
+            workers.ready()
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -124,7 +122,6 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             reference=reference,
             view=view,
             stop=stop,
-            num_parameters=num_parameters,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             wall_s=dict(folder.summary().get("stages_wall_s", {})),
