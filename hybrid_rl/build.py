@@ -54,7 +54,6 @@ class Run:
     reference: Reference
     view: View
     stop: StopSignal
-    num_parameters: int
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -113,9 +112,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         stack.callback(cluster.close)
         actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
-        num_parameters = actor.num_parameters()
-        for others in (rollouts, reference, rewards):
-            others.ready()
+        for workers in (actor, rollouts, reference, rewards):
+            workers.ready()
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -133,7 +131,6 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             reference=reference,
             view=view,
             stop=stop,
-            num_parameters=num_parameters,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,

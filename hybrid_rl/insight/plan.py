@@ -88,10 +88,7 @@ def _asked_for(config: Config, prompts: int, responses: int) -> str:
 
 
 def _size(config: Config, material: Material) -> str:
-    lora = config.model.lora
-    if lora is None:
-        return f"{material.num_parameters:,}"
-    return (
-        f"{material.num_parameters:,}, frozen, beside them an adapter of rank {lora.rank} with "
-        f"{material.num_adapter_parameters:,} that are trained"
-    )
+    lora, size, trained = config.model.lora, material.num_parameters, material.num_trained_parameters
+    if lora is not None:
+        return f"{size:,}, frozen, beside them an adapter of rank {lora.rank} with {trained:,} that are trained"
+    return f"{size:,}" if trained == size else f"{size:,}, of which {trained:,} are trained"

@@ -199,7 +199,10 @@ class Recorder:
             "run_dir": str(run.folder.path),
             "steps": run.done,
             "seed": run.config.run.seed,
-            "policy": {"parameters": run.num_parameters},
+            "policy": {
+                "parameters": run.material.num_parameters,
+                "trained_parameters": run.material.num_trained_parameters,
+            },
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),

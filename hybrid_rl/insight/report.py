@@ -114,9 +114,12 @@ def _facts(run: RecordedRun) -> list[tuple[str, str]]:
     summary = run.summary
     steps = finite(summary.get("steps"))
     seconds = sum(value for _, value in _seconds(run).items())
+    policy = mapping(summary.get("policy"))
+    sizes = [formats.short_count(finite(policy.get(name))) for name in ("parameters", "trained_parameters")]
     facts = [
         ("steps", formats.count(steps if steps is not None else run.last_step or None)),
-        ("parameters", formats.short_count(finite(mapping(summary.get("policy")).get("parameters")))),
+        ("parameters", sizes[0]),
+        ("trained", sizes[1] if sizes[1] != sizes[0] else formats.DASH),
         ("time", formats.duration(seconds) if seconds else formats.DASH),
         ("tokens", formats.short_count(sum(entry["rollout"] for entry in _tokens(run)) or None)),
         ("seed", str(summary["seed"]) if "seed" in summary else formats.DASH),

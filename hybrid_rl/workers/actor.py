@@ -15,7 +15,7 @@ from hybrid_rl.policy import training_mode
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
-from hybrid_rl.updates.optimizer import PartOptimizer, check_parts
+from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import VersionedWeights, export_weights
 
@@ -29,9 +29,6 @@ class ActorWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._config = setup.config
         self._policy = setup.load(trainable=True)
-        config = setup.config
-        for optimizer in (config.train.optimizer, *([config.warmup.optimizer] if config.warmup else [])):
-            check_parts(self._policy.model, optimizer, config.model.parts, self._policy.trained_parameters())
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
@@ -39,8 +36,8 @@ class ActorWorker:
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
             self._load(Path(setup.checkpoint))
 
-    def num_parameters(self) -> int:
-        return self._policy.num_parameters
+    def ready(self) -> None:
+        """Answers once the worker is up."""
 
     def warm_up(self, count: int) -> tuple[int, float]:
         """Take up to `count` supervised steps.
