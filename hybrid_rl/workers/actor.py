@@ -32,7 +32,7 @@ class ActorWorker:
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
-        self._rules = loss_rules(config)
+        self._rules = loss_rules(setup.config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
             self._load(Path(setup.checkpoint))
 
