@@ -35,6 +35,7 @@ LEVELS = (
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
     {"exporting", "authoring", "doctor"},
+    {"studies"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import doctor, evaluate, export, generate, rewards, train
+from hybrid_rl.cli import doctor, evaluate, export, generate, replay, rewards, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -27,6 +27,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,
+    "replay": replay.command,
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)
