@@ -139,10 +139,12 @@ def _read(text: str) -> _Node | None:
         return None
     reader = _TableReader()
     try:
-        for start in range(0, len(text), _PIECE):  # what follows the table, or too large a one, is not parsed
-            reader.feed(text[start : start + _PIECE])
-            if reader.done:
-                break
+        start = 0
+        while start < len(text) and not reader.done:  # what follows the table, or too large a one, is not parsed
+            end = text.find("<", start + _PIECE)  # at a tag, so that no word is cut in two
+            end = len(text) if end < 0 else end
+            reader.feed(text[start:end])
+            start = end
     except (AssertionError, ValueError):  # the parser's way to give up on broken declarations
         return None
     return reader.root if reader.nodes <= _MAX_NODES else None
