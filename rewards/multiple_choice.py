@@ -19,6 +19,7 @@ _MARKER = re.compile(
 )
 _STRONG = re.compile(r"boxed|answer|答案|故选|应选", re.IGNORECASE)
 _MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$\"]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
+_MAX_GOLD = 2000  # characters; no option is longer
 _MAX_MARKERS = 40  # from the end of a text; each costs a search for the options' texts
 
 
@@ -47,6 +48,8 @@ def _gold(gold: Any, reader: LabelReader, texts: dict[str, str]) -> frozenset[st
     parts = gold if isinstance(gold, list) else [gold]
     picked: set[str] = set()
     for part in parts:
+        if len(as_text(part)) > _MAX_GOLD:
+            return None
         text = _plain(as_text(part))
         by_text = {label for label, option in texts.items() if normal(option) == normal(as_text(part))}
         found = reader.whole(text) or (frozenset(by_text) if len(by_text) == 1 else None)

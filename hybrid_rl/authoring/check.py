@@ -139,7 +139,8 @@ def _in_catalog(case: LabelledCase, search: Sequence[str]) -> str:
     if case.metric not in known:
         near = difflib.get_close_matches(case.metric, list(known), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}"
-        raise DataError(f"case {case.id}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
+        where = case.where or f"case {case.id}"
+        raise DataError(f"{where}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
     of_responses = known.get(f"{case.metric}:response") if case.extracted else None
     return of_responses or known[case.metric]
 

@@ -26,7 +26,7 @@ _TEXTS = (
 )  # fmt: skip
 _OTHERS: tuple[tuple[str, Any], ...] = (
     ("cat", ["cat"] * 7 + ["dog"] * 3),
-    ("three brief words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "brief", "min": 1}])),
+    ("three plain words", json.dumps([{"kind": "words", "max": 5}, {"kind": "keyword", "word": "plain", "min": 1}])),
 )
 _CHOICES = ("green pear", "red apple", "blue car", "white horse")
 _OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
