@@ -188,6 +188,10 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         return list(self._lines("metrics.jsonl"))
 
+    def evaluations(self) -> list[dict[str, Any]]:
+        """`step` and `eval` of the evaluations during training."""
+        return list(self._lines("eval.jsonl"))
+
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"
         return _read_json(path) if path.is_file() else {}

@@ -32,7 +32,7 @@ LEVELS = (
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
-    {"exporting", "authoring"},
+    {"exporting", "authoring", "studies"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import evaluate, export, generate, rewards, train
+from hybrid_rl.cli import ablate, evaluate, export, generate, rewards, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 _VERBS: dict[str, Callable[..., Any]] = {
     "train": train.command,
+    "ablate": ablate.command,
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,

@@ -142,7 +142,9 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
         words = key.split(".")
         tails = (".".join(words[-count:]) for count in range(1, len(words) + 1))
         names[key] = next(
-            tail for tail in tails if tail == key or not any(other.endswith(f".{tail}") for other in keys if other != key)
+            tail
+            for tail in tails
+            if tail == key or not any(other.endswith(f".{tail}") for other in keys if other != key)
         )
     return names
 
