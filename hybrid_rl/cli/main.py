@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import doctor, evaluate, export, generate, replay, rewards, train
+from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, rewards, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -24,6 +24,7 @@ app = typer.Typer(
 _VERBS: dict[str, Callable[..., Any]] = {
     "train": train.command,
     "doctor": doctor.command,
+    "ablate": ablate.command,
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,

@@ -13,9 +13,7 @@ from hybrid_rl.errors import ConfigError
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with recorded responses.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Other changes: section.key=value.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Other changes: section.key=value.")] = None,
     rewards: Annotated[
         Path | None, typer.Option(help="YAML with a `rewards` section; the responses are scored again with it.")
     ] = None,

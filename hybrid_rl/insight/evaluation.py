@@ -34,6 +34,7 @@ def evaluate(
     seed: int,
     thoughts: Mapping[str, Thought],
     progress: Callable[[int], None] = lambda done: None,
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """Answer each prompt once in each mode.
 
@@ -41,6 +42,7 @@ def evaluate(
         seed: equal seeds draw equal random numbers, so that two evaluations of one run are a paired comparison.
         thoughts: what each mode leaves open.
         progress: told the number of responses that are done.
+        keep: given one row a response at the end: `mode, prompt_id, task, source, accuracy, tokens`.
 
     Returns:
         By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`, and
@@ -58,6 +60,7 @@ def evaluate(
         answered = rollouts.generate(requests[start : start + _BATCH])
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
+    keep([_item(rollout, score) for rollout, score in found])
     figures = {mode: _mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
     answers = [
         Answered((r.request.prompt.source, r.request.prompt.id, r.request.place), r, _accuracy(s)) for r, s in found
@@ -80,6 +83,18 @@ def evaluation_metrics(found: Mapping[str, Any]) -> dict[str, float]:
         for task, of_task in figures["tasks"].items():
             metrics[f"eval/task/{task}/accuracy/{mode}"] = of_task["accuracy"]
     return metrics
+
+
+def _item(rollout: Rollout, score: Score) -> dict[str, Any]:
+    prompt = rollout.request.prompt
+    return {
+        "mode": rollout.request.mode,
+        "prompt_id": prompt.id,
+        "task": prompt.task,
+        "source": prompt.source,
+        "accuracy": _accuracy(score),
+        "tokens": rollout.num_sampled_tokens,
+    }
 
 
 def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
