@@ -75,6 +75,8 @@ class Pool:
                     verbose=0,
                     stop=_stopper(self),
                     failure_config=tune.FailureConfig(max_failures=0),
+                    # Runs keep checkpoints of their own; Tune has nothing to save.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),
             )
             tuner.fit()
