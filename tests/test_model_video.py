@@ -212,8 +212,11 @@ def test_a_video_without_frames_is_refused_in_a_prompt(videos: Any) -> None:
     processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), byte_tokenizer())
     with pytest.raises(ValueError, match=r"video without frames|1 video placeholders for 0 videos"):
         processor(text="(<video>./</video>)", videos=videos)
-    if videos == [[]]:  # a sample without videos
-        assert processor(text="No film.", videos=videos)["pixel_values"] == [[]]
+
+
+def test_an_empty_list_beside_a_text_without_placeholder_is_a_sample_without_videos() -> None:
+    processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), byte_tokenizer())
+    assert processor(text="No film.", videos=[[]])["pixel_values"] == [[]]
 
 
 # Prompts.
