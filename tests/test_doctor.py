@@ -51,7 +51,10 @@ def test_a_policy_that_never_ends_is_refused_with_the_reason(
     assert "this run should not be started: truncation short:" in capsys.readouterr().err
 
 
-def test_without_its_warm_up_the_policy_is_not_tried(small_config: SmallConfig) -> None:
+def test_without_its_warm_up_the_policy_is_not_tried(
+    small_config: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     found = by_topic(small_config())
     assert "not warmed up yet" in found["trial"].sentence and "truncation short" not in found
 

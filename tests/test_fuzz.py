@@ -45,7 +45,8 @@ def graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fuzzed(target: str, number: int = 300, seed: int = 0, **chosen: Any) -> FuzzReport:
-    subject = Subject(target, (".",), timeout_s=1.0)
+    # Scorer processes stay where they were started; the folder is named and not meant.
+    subject = Subject(target, (str(Path.cwd()),), timeout_s=1.0)
     try:
         return fuzz(subject, references_for(subject), number=number, seed=seed, **chosen)
     finally:

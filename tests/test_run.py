@@ -119,7 +119,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("finished") / "run"
     overrides = [*SMALL, *easy(), f"run.dir={folder}", "run.steps=4", "train.prompts_per_step=8"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        # A cache of its own: another test may have made this warm-up already.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("own_cache")))
         result = hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, [*overrides, "checkpoints.keep_last=1"]))
     assert result == summary(folder)
     yield folder
