@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hybrid_rl.algorithm.admission import AdmissionState
-from hybrid_rl.algorithm.modes import mode_schedule
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
@@ -46,13 +47,13 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
     reference: Reference
     view: View
     stop: StopSignal
-    num_parameters: int
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -111,9 +112,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         stack.callback(cluster.close)
         actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
-        num_parameters = actor.num_parameters()
-        for others in (rollouts, reference, rewards):
-            others.ready()
+        for workers in (actor, rollouts, reference, rewards):
+            workers.ready()
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -123,14 +123,14 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config.modes),
+            modes=mode_schedule(config),
+            grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
             reference=reference,
             view=view,
             stop=stop,
-            num_parameters=num_parameters,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,

@@ -6,38 +6,22 @@ the template renders; only the thought tags are named, in `model.thought_tags`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
+from hybrid_rl.templates import PromptInputs, check_template_args, single_conversation
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
 
 _PROBE = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
-
-Thought = Literal["opened", "closed", "free"]
-"""What a mode's prefilled tokens leave: an open think block, a closed (empty) one, or the choice to the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptInputs:
-    """What the model reads for a prompt.
-
-    Attributes:
-        ids: token ids [P].
-        media: every other entry of the processor's output for this one conversation, such as pixels; empty for text.
-    """
-
-    ids: tuple[int, ...]
-    media: Mapping[str, Any]
 
 
 class TemplateChatFormat:
@@ -64,9 +48,10 @@ class TemplateChatFormat:
         self._stop_ids = stop_ids
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
         for mode, kind in kinds.items():
-            _check_template_args(mode, kind.template_args, processor, self._tokenizer)
+            check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
+        self._forced = {mode: tuple(self._encode(kind.mode_token)) for mode, kind in kinds.items()}
         self._before_answers: dict[str, tuple[int, ...]] = {}
 
     # --- prompts -----------------------------------------------------------------------------------------------
@@ -84,7 +69,7 @@ class TemplateChatFormat:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"prompt {prompt.id} of source {prompt.source}: {error}") from error
-        ids = _single(output["input_ids"])
+        ids = single_conversation(output["input_ids"])
         ids = tuple(int(i) for i in ids) + tuple(self._encode(self._kinds[mode].prefill))
         skip = ("input_ids", "attention_mask", "token_type_ids")
         # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
@@ -116,7 +101,7 @@ class TemplateChatFormat:
                 f"prompt {prompt.id}: in mode {mode} the chat template writes this answer differently from the "
                 f"generation prompt; a thought must begin with the mode's prefill and a mode without thought has none"
             )
-        text = whole[len(opening) :]
+        text = self._with_mode_token(whole[len(opening) :], mode, bool(thought))
         stop = min((text.rfind(s) for s in self._stop_texts if s in text), default=len(text))
         return (*self._encode(text[:stop]), self._stop_ids[0])
 
@@ -135,19 +120,28 @@ class TemplateChatFormat:
     def parse(self, ids: Sequence[int], mode: str) -> Response:
         """Split a response into thought and answer.
 
-        The final answer is what follows the last closing tag. An open thought has no answer.
+        The final answer is what follows the last closing tag. An open thought has no answer. Where the mode leaves the
+        choice to the model, and the response begins with the mode token of another, it is read as one of that mode.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
         text = self._decode(body)
-        turn = self._openings[mode] + text
+        chosen = self._chosen(text) if self.thought(mode) == "free" else ""
+        token = self._kinds[chosen or mode].mode_token
+        rest = text.removeprefix(token)
+        # A mode token that is no thought tag is no part of the answer either.
+        turn = self._openings[mode] + (text if self._tags(token) else rest)
         start, end = turn.rfind(self._open), turn.rfind(self._close)
         closed = end >= start
-        answer = turn[end + len(self._close) :] if end >= 0 else text
-        # In the reconstructed turn every mode has one block, except that a free mode may have none.
+        answer = turn[end + len(self._close) :] if end >= 0 else rest
+        # The turn has one block, or, where none is asked for, none; what the prompt and the mode token hold is given.
         opens, closes = turn.count(self._open), turn.count(self._close)
-        thinks = self.thought(mode)
+        thinks = self.thought(chosen or mode)
         one_block = opens == closes == 1 and closed
-        leaked = not (one_block or (thinks == "free" and opens == closes == 0))
+        leaked = {
+            "free": not (one_block or opens == closes == 0),
+            "opened": not one_block,
+            "closed": self._tags(rest),
+        }[thinks]
         if opens and thinks != "closed":
             thought = turn[turn.find(self._open) + len(self._open) :].partition(self._close)[0]
         else:
@@ -158,6 +152,7 @@ class TemplateChatFormat:
             answer=answer.strip() if closed else None,
             closed=closed,
             leaked=leaked,
+            chosen=chosen,
         )
 
     def stop_ids(self, mode: str) -> tuple[int, ...]:
@@ -172,10 +167,13 @@ class TemplateChatFormat:
     def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
         """See the Protocol; also None where a token holds both the end of the closing tag and some of the answer."""
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        thinks = self.thought(mode)
+        chosen = (self._chosen(self._decode(body)) if self.thought(mode) == "free" else "") or mode
+        token = self._forced[chosen]
+        begin = len(token) if tuple(body[: len(token)]) == token else 0
+        thinks = self.thought(chosen)
         start = answer_start(body, self._decode, (self._open, self._close), thinking=thinks == "opened")
-        # A thought that the mode did not ask for is part of the answer, once it is closed.
-        return 0 if start is not None and thinks == "closed" else start
+        # A thought that the mode did not ask for is part of the answer, once it is closed; a mode token never is.
+        return start if start is None else begin if thinks == "closed" else max(begin, start)
 
     def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
         """See the Protocol: sampled ids up to `answer_start`, then these, are what the template writes.
@@ -204,16 +202,47 @@ class TemplateChatFormat:
         return "" if self.thought(mode) == "closed" else self._kinds[mode].prefill + "x"
 
     def thought(self, mode: str) -> Thought:
-        """What the mode's prefilled tokens ask for."""
-        opening = self._openings[mode]
-        start, end = opening.rfind(self._open), opening.rfind(self._close)
+        """What the mode's prefilled tokens and its mode token ask for."""
+        token = self._kinds[mode].mode_token
+        beginning = self._openings[mode] + token
+        start, end = beginning.rfind(self._open), beginning.rfind(self._close)
         if start < 0 and end < 0:
-            return "free"
+            return "closed" if token else "free"
         return "opened" if start > end else "closed"
 
     def prefill(self, mode: str) -> str:
         """The text that the mode puts behind the generation prompt."""
         return self._kinds[mode].prefill
+
+    def forced_ids(self, mode: str) -> tuple[int, ...]:
+        """Ids that every response of the mode begins with, its mode token; the engine forces them."""
+        return self._forced[mode]
+
+    def opening(self, mode: str) -> str:
+        """What the prompt puts at the beginning of the assistant's turn."""
+        return self._openings[mode]
+
+    def _chosen(self, text: str) -> str:
+        """The mode whose mode token a text begins with, the longest where several fit; empty where none does."""
+        found = [mode for mode, kind in self._kinds.items() if kind.mode_token and text.startswith(kind.mode_token)]
+        return max(found, key=lambda mode: len(self._kinds[mode].mode_token), default="")
+
+    def _tags(self, text: str) -> bool:
+        return self._open in text or self._close in text
+
+    def _with_mode_token(self, text: str, mode: str, thinks: bool) -> str:
+        """The template's text of a response, beginning with the mode token instead of an empty think block.
+
+        A mode that leaves the choice to the model takes the token of the mode that is chosen.
+        """
+        wanted = "opened" if thinks else "closed"
+        others = [k.mode_token for m, k in self._kinds.items() if k.mode_token and self.thought(m) == wanted]
+        free = self.thought(mode) == "free"
+        token = next(iter(others), "") if free else self._kinds[mode].mode_token
+        if not token or (thinks and text.startswith(token)):
+            return text
+        empty = re.match(rf"{re.escape(self._open)}\s*{re.escape(self._close)}\s*", text)
+        return token + (text[empty.end() :] if empty else text)
 
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
@@ -261,23 +290,3 @@ class TemplateChatFormat:
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
-
-
-def _check_template_args(mode: str, arguments: Mapping[str, Any], processor: Any, tokenizer: Any) -> None:
-    """A chat template ignores what it does not know, so that a misspelt argument would silently select nothing."""
-    template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
-    if not isinstance(template, str):
-        return
-    for name in arguments:
-        if not re.search(rf"\b{re.escape(name)}\b", template):
-            words = sorted(set(re.findall(r"[A-Za-z_]\w+", template)))
-            near = difflib.get_close_matches(name, words, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"modes.kinds.{mode}.template_args: the chat template does not know '{name}'{hint}")
-
-
-def _single(ids: Any) -> Sequence[int]:
-    """One conversation's ids from a processor that may return a batch of one, as lists or as a tensor."""
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    return ids[0] if ids and isinstance(ids[0], (list, tuple)) else ids

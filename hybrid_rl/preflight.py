@@ -6,6 +6,9 @@ import difflib
 from dataclasses import dataclass
 from itertools import chain
 
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.algorithm.scheme_check import check_scheme
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config import Config
 from hybrid_rl.data.mixture import Mixture
@@ -14,9 +17,10 @@ from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
 from hybrid_rl.loggers import check_loggers
 from hybrid_rl.plugins import check_call, load
-from hybrid_rl.policy import outline_policy
+from hybrid_rl.policy import PolicyOutline, outline_policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.updates.optimizer import check_parts, scale_of
 
 _LOOKED_AT = 64
 """Prompts of each split that are rendered and measured beforehand; the rest is met during the run."""
@@ -32,8 +36,8 @@ class Material:
         eval_prompts: the held-out prompts of an evaluation.
         wants_thought: by mode, whether it asks for a thought.
         full_precision: forward passes are in float32.
-        num_parameters: of the model.
-        num_adapter_parameters: of the adapter that is trained instead; None without one.
+        num_parameters: of the model, without an adapter.
+        num_trained_parameters: of those, or of the adapter, what the optimizer may change.
     """
 
     format: TemplateChatFormat
@@ -42,7 +46,7 @@ class Material:
     wants_thought: dict[str, bool]
     full_precision: bool
     num_parameters: int
-    num_adapter_parameters: int | None
+    num_trained_parameters: int
 
 
 def prepare(config: Config, checkpoint: str | None = None) -> Material:
@@ -58,9 +62,14 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         config.model, config.modes, seed=config.run.seed, search=config.search, checkpoint=checkpoint
     )
     chat = outline.format
+    _check_optimizers(config, outline)
     _check_budgets(config, chat)
+    loss_rules(config)
+    check_scheme(config, chat)
+    schedule = mode_schedule(config)
     seed, search = config.run.seed, config.search
     prompts = make_mixture(config.data.sources, "train", seed, search)
+    schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
     looked_at = [*prompts.first(_LOOKED_AT), *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
     wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}
@@ -84,8 +93,26 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         wants_thought=wants_thought,
         full_precision=outline.full_precision,
         num_parameters=outline.num_parameters,
-        num_adapter_parameters=outline.num_adapter_parameters,
+        num_trained_parameters=sum(
+            size
+            for name, size in outline.trainable.items()
+            if scale_of(name, config.train.optimizer, config.model.parts) != 0
+        ),
     )
+
+
+def _check_optimizers(config: Config, outline: PolicyOutline) -> None:
+    optimizers = {"train": config.train.optimizer}
+    if config.warmup is not None and config.model.path is None:
+        optimizers["warmup"] = config.warmup.optimizer
+    for stage, optimizer in optimizers.items():
+        check_parts(
+            outline.trainable,
+            optimizer,
+            config.model.parts,
+            key=f"{stage}.optimizer",
+            adapter=config.model.lora is not None,
+        )
 
 
 def _check_budgets(config: Config, chat: TemplateChatFormat) -> None:

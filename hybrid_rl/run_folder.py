@@ -1,7 +1,7 @@
 """The folder of a run: the only place that knows its layout and writes to it.
 
 config.yaml  metrics.jsonl  eval.jsonl  summary.json  report.html
-rollouts/step_NNNNNN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
+rollouts/step_NNNNNN.jsonl  eval_items/WHEN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
 """
 
 from __future__ import annotations
@@ -184,6 +184,16 @@ class RunFolder:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self._replace(self.path / "rollouts" / f"step_{step:06d}.jsonl", text)
 
+    def evaluation_items(self, when: Literal["before", "after"] | int) -> Path:
+        """Where the single responses of an evaluation are, before or after training or at a step."""
+        return self.path / "eval_items" / f"{when if isinstance(when, str) else f'step_{when:06d}'}.jsonl"
+
+    def write_evaluation(self, when: Literal["before", "after"] | int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the single responses of an evaluation; one that is made again replaces the former."""
+        path = self.evaluation_items(when)
+        path.parent.mkdir(exist_ok=True)
+        self._replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
     def write_image(self, name: str, data: bytes) -> str:
         """Keep an image once; returns its path relative to the run folder."""
         path = self.path / "images" / name
@@ -193,6 +203,10 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         return list(self._lines("metrics.jsonl"))
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """`step` and `eval` of the evaluations during training."""
+        return list(self._lines("eval.jsonl"))
 
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"

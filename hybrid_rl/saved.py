@@ -56,7 +56,8 @@ def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     worker = RolloutWorker(setup)
     policy = ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
     scorer = RewardWorker(config, material.wants_thought, policy)
-    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed)
+    thoughts = {mode: material.format.thought(mode) for mode in config.modes.kinds}
+    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed, thoughts=thoughts)
 
 
 def _initial(saved: Saved) -> Handle | None:

@@ -24,11 +24,12 @@ from rollouts.sampling import sample_tokens
 
 @dataclass(slots=True)
 class _Response:
-    """A response in the making."""
+    """A response in the making. It begins with the tokens `forced`."""
 
     place: int
     request: Request
     uniforms: np.ndarray
+    forced: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: Finish | None = None
@@ -59,7 +60,12 @@ class TorchEngine:
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         responses = [
-            _Response(place, request, _uniforms(request.seed, request.max_new_tokens))
+            _Response(
+                place,
+                request,
+                _uniforms(request.seed, request.max_new_tokens),
+                self._policy.format.forced_ids(request.mode),
+            )
             for place, request in enumerate(requests)
         ]
         # Requests with the largest budgets share a batch, so that short ones do not keep it waiting.
@@ -70,7 +76,7 @@ class TorchEngine:
             Generation(
                 ids=tuple(r.ids),
                 logprobs=tuple(r.logprobs),
-                sampled=(True,) * len(r.ids),
+                sampled=tuple(place >= len(r.forced) for place in range(len(r.ids))),
                 finish=r.finish or Finish.LENGTH,
             )
             for r in responses
@@ -116,6 +122,10 @@ class TorchEngine:
         logprobs_BV = self._policy.logprobs(logits_BV, temperatures_B[:, None])
         uniforms_B = torch.tensor([r.uniforms[len(r.ids)] for r in active], device=device)
         tokens_B, logprobs_B = sample_tokens(logprobs_BV, uniforms_B)
+        for b, response in enumerate(active):
+            if len(response.ids) < len(response.forced):
+                tokens_B[b] = response.forced[len(response.ids)]
+                logprobs_B[b] = logprobs_BV[b, tokens_B[b]]
         for response, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
             response.add(token, logprob, self._policy.format.stop_ids(response.request.mode))
         return tokens_B

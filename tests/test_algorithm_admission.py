@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybrid_rl.algorithm.admission import AdmissionState, admit
 from hybrid_rl.algorithm.advantage import Group, make_groups
-from hybrid_rl.algorithm.normalizer import token_weights
+from hybrid_rl.algorithm.normalizer import Normalizer, token_weights
 from hybrid_rl.config.admission import AdmissionConfig, StdFilterConfig
 from hybrid_rl.records import Outcome, Rollout, Score
 
@@ -76,8 +76,8 @@ def test_a_dropped_group_has_no_part_in_the_loss_and_keeps_its_rewards(group_of:
     assert {a for sample in dropped.samples for a in sample.advantages} == {0.0}
     assert dropped.advantage.std == low.advantage.std
     assert [s.score for s in dropped.samples] == [s.score for s in low.samples]
-    weights = {"short": 1.0, "long": 1.0}
-    assert token_weights([dropped, kept], "prompts", weights) == token_weights([kept], "prompts", weights)
+    normalizer = Normalizer(name="mode_balanced", loss_weights={"short": 1.0, "long": 1.0})
+    assert token_weights([dropped, kept], normalizer)[1:] == token_weights([kept], normalizer)
 
 
 def test_without_a_filter_nothing_happens(group_of: Callable[..., Group]) -> None:

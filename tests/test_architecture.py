@@ -26,13 +26,16 @@ LEVELS = (
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
-    {"answer_boundary", "chat_format", "scoring", "run_folder", "bridges"},
+    {"answer_boundary", "templates"},
+    {"chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates", "loggers"},
+    {"preference"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
     {"exporting", "authoring", "doctor"},
+    {"studies"},
     {"cli"},
 )
 HEAVY = ("torch", "ray", "trl", "verl", "deepspeed", "vllm", "transformers", "datasets")

@@ -51,7 +51,10 @@ def test_a_policy_that_never_ends_is_refused_with_the_reason(
     assert "this run should not be started: truncation short:" in capsys.readouterr().err
 
 
-def test_without_its_warm_up_the_policy_is_not_tried(small_config: SmallConfig) -> None:
+def test_without_its_warm_up_the_policy_is_not_tried(
+    small_config: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     found = by_topic(small_config())
     assert "not warmed up yet" in found["trial"].sentence and "truncation short" not in found
 
@@ -86,7 +89,7 @@ def test_train_itself_refuses_a_budget_that_no_reference_fits(tmp_path: Path, sm
 
 def test_memory_by_hand(small_config: SmallConfig) -> None:
     config = small_config("train.max_tokens_per_micro_batch=1000")
-    material: Any = SimpleNamespace(full_precision=True, num_parameters=10**6, num_adapter_parameters=None)
+    material: Any = SimpleNamespace(full_precision=True, num_parameters=10**6, num_trained_parameters=10**6)
     text: Any = SimpleNamespace(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=100
     )

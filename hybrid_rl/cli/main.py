@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import doctor, evaluate, export, generate, rewards, train
+from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, rewards, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -24,9 +24,11 @@ app = typer.Typer(
 _VERBS: dict[str, Callable[..., Any]] = {
     "train": train.command,
     "doctor": doctor.command,
+    "ablate": ablate.command,
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,
+    "replay": replay.command,
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)

@@ -18,6 +18,8 @@ class RunConfig(Section):
     """Seeds the initial weights, the data order and every response."""
     steps: int = Field(default=100, ge=1)
     """Number of GRPO steps."""
+    max_update_tokens: int | None = Field(default=None, ge=1)
+    """End the run earlier, after the step with which its update tokens, over all modes, reach this number."""
     live: bool | None = None
     """Live terminal view. Unset: on where standard output is a terminal, plain lines elsewhere."""
 

@@ -34,7 +34,7 @@ def examine(config: Config) -> Iterator[Finding]:
         return
     trial = run_trial(config, material, checkpoint, prompts)
     yield from trial.findings
-    yield forecast(config, trial)
+    yield forecast(config, trial, prompts)
 
 
 def _weights(config: Config) -> tuple[bool, str | None, str]:

@@ -36,9 +36,8 @@ def examine_memory(config: Config, material: Material, text_config: Any, longest
     per_token = 2 * width if config.model.gradient_checkpointing else 34 * width + 5 * heads * longest
     logits = min(tokens * int(text_config.vocab_size), _LOGITS_AT_ONCE) * 4 * 3
     batch = tokens * per_token * layers * nbytes // 2 + logits
-    trained = material.num_adapter_parameters or material.num_parameters
-    frozen = material.num_parameters if material.num_adapter_parameters else 0
-    actor = 16 * trained + frozen * nbytes + batch
+    frozen = material.num_parameters if config.model.lora else 0
+    actor = 16 * material.num_trained_parameters + frozen * nbytes + batch
     rollout = material.num_parameters * nbytes + group
     copies = 0 if config.model.lora else 1
     whole = actor + config.cluster.rollout_workers * rollout + copies * material.num_parameters * nbytes

@@ -15,6 +15,7 @@ from hybrid_rl.config import Config
 from hybrid_rl.doctor.findings import Finding, Grade
 from hybrid_rl.preflight import Material
 from hybrid_rl.records import Finish, Outcome, Prompt, Request, Rollout, Score
+from hybrid_rl.scoring import limits_s
 from hybrid_rl.workers.cluster import InProcess
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
@@ -154,12 +155,12 @@ def _consistency(
 
 def _latencies(config: Config, scores: Sequence[Score]) -> list[Finding]:
     found = []
-    for name, part in config.rewards.items():
+    for name, limit_s in limits_s(config).items():
         ms = sorted(1e3 * score.seconds[name] for score in scores if name in score.seconds)
         late = sum(score.outcomes.get(name) is Outcome.TIMEOUT for score in scores)
         if not ms:
             continue
-        median, most, limit = ms[len(ms) // 2], ms[-1], 1e3 * part.timeout_s
+        median, most, limit = ms[len(ms) // 2], ms[-1], 1e3 * limit_s
         sentence = f"{median:.3g} ms a response, at most {most:.3g}"
         grade = Grade.OK
         if late:

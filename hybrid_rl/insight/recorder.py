@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal
@@ -47,10 +47,12 @@ class Recorder:
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
+        rows = run.folder.metrics()
+        self._update_tokens = sum(_update_tokens(row) for row in rows)
         self._parts = PartWatch(
             list(run.config.rewards),
             list(run.config.modes.kinds),
-            run.folder.metrics(),
+            rows,
             [warning["text"] for warning in self._summary["warnings"]],
         )
 
@@ -78,6 +80,12 @@ class Recorder:
         if isinstance(error, (UserError, WorkerDied)):
             raise type(error)(f"{error} ({self._how_to_go_on()})") from error
 
+    @property
+    def stopped(self) -> bool:
+        """The run has used up `run.max_update_tokens`, in this session or before it."""
+        limit = self._run.config.run.max_update_tokens
+        return limit is not None and self._update_tokens >= limit
+
     def phases(self) -> PhaseClock:
         return PhaseClock(self._run)
 
@@ -100,11 +108,20 @@ class Recorder:
         config = self._run.config
         learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
-            groups, figures, reference, wall_s, step=step, version=version, learning_rate=learning_rate
+            groups,
+            figures,
+            reference,
+            wall_s,
+            step=step,
+            version=version,
+            learning_rate=learning_rate,
+            shares=self._run.modes.shares(step),
+            thoughts=self._run.grouping.thoughts,
         )
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
         self._loggers.metrics(step, metrics)
+        self._update_tokens += _update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
         for sentence in self._parts.step(metrics):
@@ -126,7 +143,9 @@ class Recorder:
                 run.rollouts,
                 run.rewards,
                 seed=run.config.run.seed,
+                thoughts=run.grouping.thoughts,
                 progress=lambda done: run.view.advance(done, {}),
+                keep=lambda rows: run.folder.write_evaluation(when, rows),
             )
         self._loggers.metrics(run.done, evaluation_metrics(found))
         if isinstance(when, str):
@@ -190,9 +209,16 @@ class Recorder:
             "run_dir": str(run.folder.path),
             "steps": run.done,
             "seed": run.config.run.seed,
-            "policy": {"parameters": run.num_parameters},
+            "policy": {
+                "parameters": run.material.num_parameters,
+                "trained_parameters": run.material.num_trained_parameters,
+            },
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),
         }
         run.folder.write_summary(self._summary)
+
+
+def _update_tokens(metrics: Mapping[str, float]) -> float:
+    return sum(value for key, value in metrics.items() if key.startswith("update_tokens/"))

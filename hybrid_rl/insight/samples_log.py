@@ -42,9 +42,11 @@ def _row(sample: Sample) -> dict[str, Any]:
         "sampled": list(generation.sampled),
         "gold": request.prompt.gold,
         "parts": dict(score.parts),
+        "terms": dict(score.terms),
         "reward": score.value if score.outcome is Outcome.OK else None,
         # One number where the estimator gives every token the same, as group-relative ones do.
         "advantage": (sample.advantages[0] if sample.advantages else 0.0) if scalar else list(sample.advantages),
+        "trained": sample.trained,
         "outcome": score.outcome.value,
         "finish": generation.finish.value,
         "policy_versions": list(rollout.versions),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from hybrid_rl.chat_format import PromptInputs
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import AnswerQuery
+from hybrid_rl.templates import PromptInputs
 from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
 
 

@@ -75,9 +75,9 @@ class Actor:
     def _call(self, method: str, *arguments: Any) -> Any:
         return self._handle.call(method, *arguments).result(interruptible=False)
 
-    def num_parameters(self) -> int:
-        # The first call waits for the worker to start; nothing has begun that an interruption could break.
-        return int(self._handle.call("num_parameters").result())
+    def ready(self) -> None:
+        """Wait until it is up. Nothing has begun that an interruption could break."""
+        self._handle.call("ready").result()
 
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hybrid_rl.errors import EngineMismatch
 from hybrid_rl.plugins import build
 from hybrid_rl.protocols import RolloutEngine
 from hybrid_rl.records import AnswerQuery, Request, Rollout
@@ -30,6 +31,13 @@ class RolloutWorker:
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""
         generations = self._engine.generate(requests)
+        for request, generation in zip(requests, generations, strict=True):
+            forced = self._policy.format.forced_ids(request.mode)
+            if generation.ids[: len(forced)] != forced or any(generation.sampled[: len(forced)]):
+                raise EngineMismatch(
+                    f"the rollout engine does not begin responses in mode {request.mode} with the mode's forced_ids, "
+                    f"marked as not sampled; see hybrid_rl.protocols.RolloutEngine"
+                )
         return [
             Rollout(
                 request=request,
