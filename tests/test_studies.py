@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -246,7 +247,7 @@ def test_a_killed_ablation_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
         metrics = second / "metrics.jsonl"
         return metrics.is_file() and len(metrics.read_text().splitlines()) == 2
 
-    console = Console(file=open(os.devnull, "w"))
+    console = Console(file=io.StringIO())
     killed = OneByOne(half_done)
     with pytest.raises(Interrupted, match="same command"):
         ablate(study, killed.open, None, console)

@@ -102,11 +102,13 @@ def read_grid(assignments: Sequence[str]) -> Grid:
 def split_values(text: str, key: str) -> Iterator[str]:
     """The values between the commas that stand outside of brackets, braces and quotes."""
     open_brackets: list[str] = []
-    quote, start = "", 0
+    quote, escaped, start = "", False, 0
     for place, sign in enumerate(text):
         if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'" and (not text[start:place].strip() or open_brackets):
+            ends = sign == quote and not escaped
+            escaped = sign == "\\" and quote == '"' and not escaped
+            quote = "" if ends else quote
+        elif sign in "\"'" and _begins(text[start:place], sign):
             quote = sign
         elif sign in "[{":
             open_brackets.append(sign)
@@ -119,6 +121,11 @@ def split_values(text: str, key: str) -> Iterator[str]:
     if quote or open_brackets:
         raise ConfigError(f"{_PLACE}: {key}: '{quote or open_brackets[-1]}' is not closed in '{text}'")
     yield text[start:].strip()
+
+
+def _begins(before: str, quote: str) -> bool:
+    """A quote opens at the beginning of a scalar, or goes on right behind a closing one: `'it''s'`."""
+    return not before.strip() or before.rstrip()[-1] in "[{,:" or (quote == "'" and before[-1] == quote)
 
 
 def _check_list(key: str, values: Sequence[str]) -> None:
