@@ -81,15 +81,16 @@ def read_grid(assignments: Sequence[str]) -> Grid:
         key = key.strip()
         if not separator or not all(key.split(".")):
             raise ConfigError(f"{_PLACE}: '{assignment}' is neither a list nor an override; write section.key=v1,v2")
-        if key in lists or key in overrides:
-            raise ConfigError(f"{_PLACE}: {key} is given twice; give each key once")
         if not text.strip() or text.strip() == "[]":
             raise ConfigError(f"{_PLACE}: {key} has an empty list of values; write {key}=v1,v2")
         values = tuple(split_values(text, key))
+        if key in lists or (len(values) > 1 and key in overrides):
+            raise ConfigError(f"{_PLACE}: {key} is given twice; give a key that has a list once")
         if len(values) > 1:
             _check_list(key, values)
             lists[key] = values
         else:
+            overrides.pop(key, None)  # as elsewhere, the last one holds
             overrides[key] = f"{key}={text}"
     for outer, inner in itertools.permutations([*lists, *overrides], 2):
         if inner.startswith(f"{outer}.") and (outer in lists or inner in lists):
