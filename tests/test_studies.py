@@ -239,6 +239,7 @@ def test_a_folder_of_another_ablation_is_refused_and_more_seeds_are_not(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_killed_ablation_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     study = design(tmp_path, "modes.long_ratio=0.5,1", "evaluation.every_steps=1")
     second = study.folder / "long_ratio=1" / "seed_0"

@@ -81,15 +81,16 @@ def read_grid(assignments: Sequence[str]) -> Grid:
         key = key.strip()
         if not separator or not all(key.split(".")):
             raise ConfigError(f"{_PLACE}: '{assignment}' is neither a list nor an override; write section.key=v1,v2")
-        if key in lists or key in overrides:
-            raise ConfigError(f"{_PLACE}: {key} is given twice; give each key once")
         if not text.strip() or text.strip() == "[]":
             raise ConfigError(f"{_PLACE}: {key} has an empty list of values; write {key}=v1,v2")
         values = tuple(split_values(text, key))
+        if key in lists or (len(values) > 1 and key in overrides):
+            raise ConfigError(f"{_PLACE}: {key} is given twice; give a key that has a list once")
         if len(values) > 1:
             _check_list(key, values)
             lists[key] = values
         else:
+            overrides.pop(key, None)  # as elsewhere, the last one holds
             overrides[key] = f"{key}={text}"
     for outer, inner in itertools.permutations([*lists, *overrides], 2):
         if inner.startswith(f"{outer}.") and (outer in lists or inner in lists):
@@ -102,11 +103,13 @@ def read_grid(assignments: Sequence[str]) -> Grid:
 def split_values(text: str, key: str) -> Iterator[str]:
     """The values between the commas that stand outside of brackets, braces and quotes."""
     open_brackets: list[str] = []
-    quote, start = "", 0
+    quote, escaped, start = "", False, 0
     for place, sign in enumerate(text):
         if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'" and (not text[start:place].strip() or open_brackets):
+            ends = sign == quote and not escaped
+            escaped = sign == "\\" and quote == '"' and not escaped
+            quote = "" if ends else quote
+        elif sign in "\"'" and _begins(text[start:place], sign):
             quote = sign
         elif sign in "[{":
             open_brackets.append(sign)
@@ -119,6 +122,11 @@ def split_values(text: str, key: str) -> Iterator[str]:
     if quote or open_brackets:
         raise ConfigError(f"{_PLACE}: {key}: '{quote or open_brackets[-1]}' is not closed in '{text}'")
     yield text[start:].strip()
+
+
+def _begins(before: str, quote: str) -> bool:
+    """A quote opens at the beginning of a scalar, or goes on right behind a closing one: `'it''s'`."""
+    return not before.strip() or before.rstrip()[-1] in "[{,:" or (quote == "'" and before[-1] == quote)
 
 
 def _check_list(key: str, values: Sequence[str]) -> None:

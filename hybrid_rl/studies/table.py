@@ -126,7 +126,7 @@ def _difference(value: float, interval: Interval | None) -> dict[str, float | No
 
 def _turned(entry: Mapping[str, float | None]) -> dict[str, float | None]:
     """The difference the other way round."""
-    value, low, high = (None if entry[key] is None else -entry[key] for key in ("difference", "high", "low"))  # type: ignore[operator]
+    value, low, high = (None if entry[key] is None else 0.0 - entry[key] for key in ("difference", "high", "low"))  # type: ignore[operator]
     return {"difference": value, "low": low, "high": high}
 
 
