@@ -272,6 +272,7 @@ REPEATED = [
 ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_with_likelihood_and_admission_goes_on_exactly(
     small_config: Callable[..., Config], tmp_path: Path
 ) -> None:

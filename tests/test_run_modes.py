@@ -32,6 +32,7 @@ def metrics(config: Config) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_schedule_reaches_the_run(small_config: Callable[..., Config]) -> None:
     rows = metrics(small_config(*QUICK, "modes.long_ratio={schedule: linear, start: 0.25, end: 1.0, over_steps: 2}"))
     assert [row["share_asked/long"] for row in rows] == [0.25, 1.0]

@@ -230,7 +230,7 @@ def test_a_folder_of_another_ablation_is_refused_and_more_seeds_are_not(tmp_path
     folder.check(design(tmp_path, "modes.long_ratio=0,1", seeds=5))
     with pytest.raises(RunFolderError, match=r"its arms are long_ratio=0 long_ratio=1, here they are"):
         folder.check(design(tmp_path, "modes.long_ratio=0,0.5"))
-    with pytest.raises(RunFolderError, match=r"train.clip_low is 0.2 there and 0.3 here"):
+    with pytest.raises(RunFolderError, match=r"train.clip_low is null there and 0.3 here"):
         folder.check(design(tmp_path, "modes.long_ratio=0,1", "train.clip_low=0.3"))
     (tmp_path / "study" / folder.IDENTITY).unlink()
     (tmp_path / "study" / "thesis.txt").write_text("mine")
