@@ -113,7 +113,7 @@ class RunFolder:
         """All complete checkpoints, oldest first; those of the warm-up precede those of training."""
         found = []
         for path in sorted((self.path / "checkpoints").glob("*/" + STATE_FILE)):
-            state = _read_json(path)
+            state = read_json(path)
             found.append(
                 Checkpoint(
                     path=path.parent,
@@ -210,7 +210,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self._replace(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -238,7 +238,12 @@ class RunFolder:
         temporary.replace(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
     return _parse_json(path.read_text(encoding="utf-8"), path)
 
 

@@ -13,6 +13,8 @@ from conftest import SMALL
 from PIL import Image
 
 from hybrid_rl.cli.main import main
+from hybrid_rl.config import Config
+from hybrid_rl.errors import RunFolderError
 from hybrid_rl.images import inline_png
 
 CONFIG = """\
@@ -367,3 +369,14 @@ def test_the_installed_command_refuses_in_one_sentence(folder: Path, arguments: 
     assert found.stdout == ""
     assert found.stderr.count("\n") == 1 and expected in found.stderr
     assert [path.name for path in folder.iterdir()] == ["c.yaml"]
+
+
+def test_a_damaged_state_of_the_actor_is_named(small_config: Callable[..., Config], tmp_path: Path) -> None:
+    from hybrid_rl.workers.actor import ActorWorker
+    from hybrid_rl.workers.setup import WorkerSetup
+
+    config = small_config("warmup=null")
+    ActorWorker(WorkerSetup(config=config, checkpoint=None)).save(str(tmp_path / "kept"))
+    (tmp_path / "kept" / "actor.json").write_text('{"version": ')
+    with pytest.raises(RunFolderError, match=r"actor\.json is damaged"):
+        ActorWorker(WorkerSetup(config=config, checkpoint=str(tmp_path / "kept")))

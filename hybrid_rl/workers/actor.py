@@ -12,6 +12,7 @@ import torch
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.policy import training_mode
+from hybrid_rl.run_folder import read_json
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
@@ -102,7 +103,7 @@ class ActorWorker:
             yield
 
     def _load(self, path: Path) -> None:
-        state = json.loads((path / _STATE).read_text())
+        state = read_json(path / _STATE)
         self._version = state["version"]
         if state["warmup_steps"] is not None:
             optimizer = self._supervised(done=state["warmup_steps"]).optimizer
