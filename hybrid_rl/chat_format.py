@@ -134,7 +134,7 @@ class TemplateChatFormat:
         The final answer is what follows the last closing tag. An open thought has no answer.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        text: str = self._tokenizer.decode(list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.decode(body)
         turn = self._openings[mode] + text
         start, end = turn.rfind(self._open), turn.rfind(self._close)
         closed = end >= start
@@ -167,12 +167,43 @@ class TemplateChatFormat:
             return "free"
         return "opened" if start > end else "closed"
 
+    def opening(self, mode: str) -> str:
+        """What the prompt puts at the beginning of the assistant's turn."""
+        return self._openings[mode]
+
+    def prefilled_text(self, mode: str) -> str:
+        """The part of the opening that answers for the model: a think block, open or closed, and the prefill."""
+        opening = self._openings[mode]
+        places = [opening.find(tag) for tag in (self._open, self._close) if tag in opening]
+        return opening[min([*places, len(opening) - len(self._kinds[mode].prefill)]) :]
+
+    def closing_text(self, mode: str) -> str:
+        """What the template writes between a thought and its answer: the closing tag and what stands around it."""
+        probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
+        text = self.parse(self.response_ids(probe, mode, self._kinds[mode].prefill + "x", "y"), mode).text
+        thought, _, answer = text.rpartition(self._close)
+        return thought.rpartition("x")[2] + self._close + answer.partition("y")[0]
+
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
         probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
         prefill = self._kinds[mode].prefill
         thought = prefill + "x" if self.thought(mode) == "opened" else ""
         return len(self.response_ids(probe, mode, thought, "x"))
+
+    # --- ids and text ------------------------------------------------------------------------------------------
+
+    @property
+    def thought_tags(self) -> tuple[str, str]:
+        return self._open, self._close
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a piece of text on its own."""
+        return tuple(self._encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens kept."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     # --- rendering ---------------------------------------------------------------------------------------------
 

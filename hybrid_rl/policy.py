@@ -151,6 +151,7 @@ class PolicyOutline:
         full_precision: forward passes are in float32, as far as this process can tell.
         num_parameters: of the model, without an adapter.
         num_adapter_parameters: of the adapter, None without one.
+        forbidden_ids: see `Policy`.
     """
 
     format: TemplateChatFormat
@@ -158,6 +159,7 @@ class PolicyOutline:
     full_precision: bool
     num_parameters: int
     num_adapter_parameters: int | None
+    forbidden_ids: tuple[int, ...]
 
 
 def outline_policy(
@@ -188,6 +190,7 @@ def outline_policy(
         full_precision=compute_dtype is torch.float32,
         num_parameters=sum(p.numel() for p in model.parameters()),
         num_adapter_parameters=num_parameters(target_layers(model, lora, config.parts), lora.rank) if lora else None,
+        forbidden_ids=_forbidden_ids(model, processor),
     )
 
 

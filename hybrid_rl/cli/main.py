@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import evaluate, export, generate, rewards, train
+from hybrid_rl.cli import evaluate, export, generate, rewards, show_prompt, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -26,6 +26,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,
+    "show-prompt": show_prompt.command,
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)
