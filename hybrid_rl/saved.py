@@ -11,8 +11,8 @@ from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config
 from hybrid_rl.errors import ConfigError, RunFolderError
 from hybrid_rl.images import FileImage
-from hybrid_rl.insight.evaluation import evaluate
-from hybrid_rl.preflight import prepare
+from hybrid_rl.insight.evaluator import Evaluator
+from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.run_folder import STATE_FILE, RunFolder
 from hybrid_rl.workers.reward import RewardWorker
@@ -26,6 +26,11 @@ class Saved:
 
     config: Config
     checkpoint: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.checkpoint).resolve().parent.parent
 
 
 def open_saved(target: Path) -> Saved:
@@ -44,14 +49,23 @@ def open_saved(target: Path) -> Saved:
 
 def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     """Evaluate afresh, in the form of `summary.json`'s `eval.after`."""
+    config, material = material_of(saved, num_prompts)
+    return Evaluator(config, material, *workers_of(saved, config, material)).plain()
+
+
+def material_of(saved: Saved, num_prompts: int | None) -> tuple[Config, Material]:
+    """The config with another number of prompts a mode, if one is given, and its material."""
     config = saved.config
     if num_prompts is not None:
         evaluation = config.evaluation.model_copy(update={"prompts_per_mode": num_prompts})
         config = config.model_copy(update={"evaluation": evaluation})
-    material = prepare(config, saved.checkpoint)
+    return config, prepare(config, saved.checkpoint)
+
+
+def workers_of(saved: Saved, config: Config, material: Material) -> tuple[RolloutWorker, RewardWorker]:
+    """What generates and what scores, in this process."""
     worker = RolloutWorker(WorkerSetup(config=config, checkpoint=saved.checkpoint))
-    scorer = RewardWorker(config, material.wants_thought)
-    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed)
+    return worker, RewardWorker(config, material.wants_thought)
 
 
 def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:

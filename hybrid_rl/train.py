@@ -40,11 +40,14 @@ def train(run: Run) -> dict[str, Any]:
                 record.evaluation("before")
         run.view.stage("training", config.run.steps)
         for step in range(run.done + 1, config.run.steps + 1):
+            if record.stopped:
+                break
             train_step(run, step, record)
             if step % config.checkpoints.every_steps == 0 or step == config.run.steps:
                 record.checkpoint()
-            if config.evaluation.every_steps and step % config.evaluation.every_steps == 0:
-                record.evaluation(step)
+            record.evaluation(step)
+            record.check_stop()
+        record.checkpoint()
         if config.evaluation.after:
             record.evaluation("after")
         return record.finish()

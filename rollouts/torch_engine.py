@@ -20,6 +20,7 @@ from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Finish, Generation, Request
 from rollouts.sampling import sample_tokens
+from rollouts.thinking_budget import Budgets, ThinkingBudget
 
 
 @dataclass(slots=True)
@@ -29,15 +30,27 @@ class _Response:
     place: int
     request: Request
     uniforms: np.ndarray
+    budget: ThinkingBudget | None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
     finish: Finish | None = None
 
+    @property
+    def forced(self) -> int | None:
+        """The token that comes next by force; None where it is sampled."""
+        return self.budget.forced() if self.budget is not None else None
+
     def add(self, token: int, logprob: float, stop_ids: tuple[int, ...]) -> None:
+        forced = self.forced is not None
         self.ids.append(token)
-        self.logprobs.append(logprob)
-        if token in stop_ids:
-            self.finish = Finish.STOP
+        self.logprobs.append(0.0 if forced else logprob)
+        self.sampled.append(not forced)
+        if self.budget is not None:
+            self.budget.add(token)
+        if token in stop_ids and not forced:
+            closed = self.budget is not None and self.budget.closed_by_force
+            self.finish = Finish.BUDGET if closed else Finish.STOP
         elif len(self.ids) == self.request.max_new_tokens:
             self.finish = Finish.LENGTH
 
@@ -55,11 +68,12 @@ class TorchEngine:
             raise ConfigError(f"rollout.args.max_rows is {max_rows}; it must be at least 1")
         self._policy = policy
         self._max_rows = max_rows
+        self._budgets = Budgets(policy.format)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         responses = [
-            _Response(place, request, _uniforms(request.seed, request.max_new_tokens))
+            _Response(place, request, _uniforms(request.seed, request.max_new_tokens), self._budgets.of(request))
             for place, request in enumerate(requests)
         ]
         # Requests with the largest budgets share a batch, so that short ones do not keep it waiting.
@@ -70,7 +84,7 @@ class TorchEngine:
             Generation(
                 ids=tuple(r.ids),
                 logprobs=tuple(r.logprobs),
-                sampled=(True,) * len(r.ids),
+                sampled=tuple(r.sampled),
                 finish=r.finish or Finish.LENGTH,
             )
             for r in responses
@@ -110,12 +124,19 @@ class TorchEngine:
         return decoding, logits_UV[rows_B]
 
     def _sample(self, active: list[_Response], logits_BV: Tensor) -> Tensor:
-        """Draw the next token of every response and record it."""
+        """Draw the next token of every response, or take the forced one, and record it."""
         device = self._policy.device
-        temperatures_B = torch.tensor([r.request.temperature for r in active], device=device)
+        # At temperature 0 the most likely token is taken; its log-probability is that of temperature 1.
+        temperatures_B = torch.tensor([r.request.temperature or 1.0 for r in active], device=device)
         logprobs_BV = self._policy.logprobs(logits_BV, temperatures_B[:, None])
         uniforms_B = torch.tensor([r.uniforms[len(r.ids)] for r in active], device=device)
         tokens_B, logprobs_B = sample_tokens(logprobs_BV, uniforms_B)
+        for b, response in enumerate(active):
+            if response.forced is not None:
+                tokens_B[b] = response.forced
+            elif response.request.temperature == 0:
+                tokens_B[b] = logprobs_BV[b].argmax()
+                logprobs_B[b] = logprobs_BV[b].max()
         for response, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
             response.add(token, logprob, self._policy.format.stop_ids(response.request.mode))
         return tokens_B

@@ -32,6 +32,7 @@ LEVELS = (
     {"updates"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
+    {"saved_evaluations"},
     {"exporting", "authoring"},
     {"cli"},
 )

@@ -74,6 +74,7 @@ def make_requests(
                     seed=stable_seed(seed, step, place, prompt.id, mode, index),
                     max_new_tokens=kind.max_new_tokens,
                     temperature=kind.temperature,
+                    max_think_tokens=kind.max_think_tokens,
                 )
             )
     return requests

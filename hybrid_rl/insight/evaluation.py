@@ -39,8 +39,8 @@ def evaluate(
         progress: told the number of responses that are done.
 
     Returns:
-        By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`, and
-        `accuracy`, `mean_tokens`, `n` by task and by source.
+        By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`,
+        `closed_by_budget`, and `accuracy`, `mean_tokens`, `n` by task and by source.
     """
     requests = list(
         chain.from_iterable(
@@ -53,13 +53,15 @@ def evaluate(
         answered = rollouts.generate(requests[start : start + _BATCH])
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
-    return {mode: _mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
+    return {mode: mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
 
 
-def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
-    well_formed = [_accuracy(score) for rollout, score in found if rollout.well_formed]
+def mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
+    """The figures of a mode's responses, as `evaluate` returns them."""
+    well_formed = [accuracy_of(score) for rollout, score in found if rollout.well_formed]
     figures: dict[str, Any] = _figures(found)
     figures["accuracy_when_well_formed"] = mean(well_formed) if well_formed else None
+    figures["closed_by_budget"] = mean(rollout.closed_by_budget for rollout, _ in found)
     figures["leak_rate"] = mean(rollout.response.leaked for rollout, _ in found)
     figures["well_formed"] = len(well_formed) / len(found) if found else 0.0
     tasks = dict.fromkeys(rollout.request.prompt.task for rollout, _ in found)
@@ -71,12 +73,12 @@ def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
 
 def _figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
     return {
-        "accuracy": mean(_accuracy(score) for _, score in found),
+        "accuracy": mean(accuracy_of(score) for _, score in found),
         "mean_tokens": mean(rollout.num_sampled_tokens for rollout, _ in found),
         "n": len(found),
     }
 
 
-def _accuracy(score: Score) -> float:
+def accuracy_of(score: Score) -> float:
     """What cannot be judged does not count as right."""
     return score.parts.get("accuracy", 0.0)
