@@ -11,6 +11,7 @@ import pytest
 
 import hybrid_rl
 from hybrid_rl.algorithm.advantage import make_groups
+from hybrid_rl.config import Config
 from hybrid_rl.config.alarms import AlarmsConfig
 from hybrid_rl.errors import AlarmStop
 from hybrid_rl.insight.alarms import AlarmWatch
@@ -176,7 +177,7 @@ def thinks_aloud(answer: str) -> float:
 
 
 @pytest.fixture
-def drifting(tmp_path: Path, small_config: Callable[..., hybrid_rl.Config]) -> Callable[..., hybrid_rl.Config]:
+def drifting(tmp_path: Path, small_config: Callable[..., Config]) -> Callable[..., Config]:
     """A run whose reward pays for visible thought in a mode that asks for none; after a warm-up that shows it at times.
 
     Text only and one short question that the data answer in two ways: the steps take fractions of a second.
@@ -190,7 +191,7 @@ def drifting(tmp_path: Path, small_config: Callable[..., hybrid_rl.Config]) -> C
     warmup = {"steps": 30, "batch_size": 16, "warmup_steps": 3, "cache": False, "sources": {"rows": source}}
     warmup["optimizer"] = {"learning_rate": 3e-3}
 
-    def make(*overrides: str) -> hybrid_rl.Config:
+    def make(*overrides: str) -> Config:
         return small_config(
             f"data.sources={json.dumps({'rows': source})}",
             f"warmup={json.dumps(warmup)}",
@@ -209,7 +210,7 @@ def drifting(tmp_path: Path, small_config: Callable[..., hybrid_rl.Config]) -> C
 
 
 def test_a_run_whose_short_mode_drifts_into_visible_thought_raises_the_alarm_and_stops(
-    drifting: Callable[..., hybrid_rl.Config], tmp_path: Path
+    drifting: Callable[..., Config], tmp_path: Path
 ) -> None:
     config = drifting("alarms.leaked_thought={threshold: 0.6, window_steps: 2, action: stop}")
     with pytest.raises(AlarmStop, match=r"mode short asks for no thought.*--resume") as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,11 @@ class Scripted:
     def __init__(self, make_rollout: Callable[..., Rollout]) -> None:
         self.make, self.seen = make_rollout, list[Request]()
 
-    def generate(self, requests: list[Request]) -> list[Rollout]:
+    def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         self.seen += requests
         return [replace(self.make(), request=r) for r in requests]
 
-    def score(self, rollouts: list[Rollout]) -> list[Score]:
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         right = [float(r.request.index < int(r.request.prompt.id)) for r in rollouts]
         return [Score(value=value, parts={"accuracy": value}) for value in right]
 
@@ -170,7 +170,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("sets") / "run"
     overrides = [
-        *SMALL, f"run.dir={folder}", "run.steps=6", "checkpoints.every_steps=100", "evaluation.prompts_per_mode=4", "evaluation.every_steps=2",
+        *SMALL, f"run.dir={folder}", "run.steps=6", "checkpoints.every_steps=100",
+        "evaluation.prompts_per_mode=4", "evaluation.every_steps=2",
         "evaluation.blind=true", "modes.kinds.long.max_think_tokens=5", "modes.kinds.long.max_new_tokens=20",
         "evaluation.sets.many={prompts_per_mode: 3, modes: [long], samples_per_prompt: 2, pass_at: [2]}",
         "evaluation.sets.many.every_steps=3",

@@ -99,7 +99,7 @@ def follow(policy: Policy, budget: int, text_pieces: list[str]) -> list[str]:
     (request,) = [r for r in requests([budget]) if r.mode == "long"][:1]
     watched = Budgets(policy.format).of(request)
     assert watched is not None
-    said = []
+    said: list[str] = []
     ids = iter([token for piece in text_pieces for token in policy.format.encode(piece)])
     while True:
         forced = watched.forced()

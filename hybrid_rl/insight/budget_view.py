@@ -37,7 +37,7 @@ def _row(point: Mapping[str, Any]) -> list[str]:
 
 def budget_lines(curve: object, places: Mapping[str, int]) -> list[charts.Line]:
     """A line a mode: accuracy over the budget, with Wilson's intervals. What cannot be read is left out."""
-    lines = []
+    lines: list[charts.Line] = []
     for mode, points in mapping(curve).items():
         found = [
             (budget, accuracy, int(finite(point.get("n")) or 0))
