@@ -14,7 +14,6 @@ from typing import Any
 from hybrid_rl.errors import PluginError, RewardError
 from hybrid_rl.records import Outcome
 from hybrid_rl.scorer_pool.loading import Per, RewardSpec, load_reward
-from hybrid_rl.scorer_pool.pool import DEFAULT_TIMEOUT_S
 from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring.calls import Call
 from hybrid_rl.scoring.runners import Placed, Runners
@@ -29,7 +28,7 @@ class _Bridge:
         target: `module:name`, `file.py:name` or an entry point, as in a config.
         args: arguments of the reward, if it is a class.
         search: folders that files and modules are looked up in.
-        timeout_s: limit of one verdict.
+        timeout_s: limit of one verdict; None for what the reward declares.
         processes: scorers that work at the same time.
         think: the tags around a thought.
     """
@@ -40,7 +39,7 @@ class _Bridge:
         *,
         args: Mapping[str, Any] | None = None,
         search: Sequence[str] = (),
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         processes: int = 2,
         think: tuple[str, str] = THINK,
     ) -> None:
@@ -102,10 +101,11 @@ class _Bridge:
 
     def _call(self, bundle: Sequence[Mapping[str, Any]]) -> Call:
         each = [self._reward.chosen(offered) for offered in bundle]
+        each_s = self._timeout_s or self._reward.timeout_s
         if self._reward.per == "sample":
-            return Call(self._spec.name, each[0], None, self._timeout_s)
+            return Call(self._spec.name, each[0], None, each_s)
         arguments = {name: [values.get(name) for values in each] for name in each[0]}
-        return Call(self._spec.name, arguments, len(each), self._timeout_s * len(each))
+        return Call(self._spec.name, arguments, len(each), each_s * len(each))
 
 
 class TrlReward(_Bridge):

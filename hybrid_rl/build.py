@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hybrid_rl.algorithm.modes import mode_schedule
+from hybrid_rl.algorithm.admission import AdmissionState
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
@@ -26,16 +28,18 @@ from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run under way. `warm_up_needed`, `done` and `wall_s` change; the rest is fixed.
+    """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
+        admission: what admission remembers of these steps.
         wall_s: seconds by stage, over all sessions of the run; those of training steps are in metrics.jsonl.
     """
 
@@ -43,15 +47,16 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
     reference: Reference
     view: View
     stop: StopSignal
-    num_parameters: int
     warm_up_needed: bool
     done: int = 0
+    admission: AdmissionState = field(default_factory=AdmissionState)
     wall_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -73,6 +78,7 @@ class _Start:
         reference: folder of the reference.
         warm_up_needed: see `Run`.
         done: training steps done.
+        admission: see `Run`.
         sentence: the same for people.
     """
 
@@ -82,6 +88,7 @@ class _Start:
     warm_up_needed: bool
     done: int
     sentence: str
+    admission: AdmissionState = field(default_factory=AdmissionState)
 
 
 @contextmanager
@@ -105,9 +112,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         stack.callback(cluster.close)
         actor, rollouts, rewards, reference = _start_workers(config, cluster, material, start)
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
-        num_parameters = actor.num_parameters()
-        for others in (rollouts, reference, rewards):
-            others.ready()
+        for workers in (actor, rollouts, reference, rewards):
+            workers.ready()
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -117,16 +123,17 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config.modes),
+            modes=mode_schedule(config),
+            grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
             reference=reference,
             view=view,
             stop=stop,
-            num_parameters=num_parameters,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
+            admission=start.admission,
             wall_s=dict(folder.summary().get("stages_wall_s", {})),
         )
         run.wall_s["start"] = run.wall_s.get("start", 0.0) + time.monotonic() - began
@@ -173,6 +180,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             reference=str(kept.absolute()) if kept.is_dir() else None,
             warm_up_needed=in_warm_up,
             done=0 if in_warm_up else checkpoint.step,
+            admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
             sentence=f"goes on from {path}",
         )
     cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
@@ -206,12 +214,14 @@ def _start_workers(
     actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
     reference: Reference = AdapterOff(actor)
+    initial = None
     if config.model.lora is None:
-        setup = WorkerSetup(config=config, checkpoint=start.reference)
-        reference = SeparateReference(cluster, cluster.start(ReferenceWorker, setup))
+        initial = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
+        reference = SeparateReference(cluster, initial)
+    policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
-        cluster.start(RewardWorker, config, material.wants_thought, None, hosts, gpu=False)
+        cluster.start(RewardWorker, config, material.wants_thought, policy, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}

@@ -6,35 +6,21 @@ the template renders; only the thought tags are named, in `model.thought_tags`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
-from hybrid_rl.images import open_image
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
+from hybrid_rl.templates import PromptInputs, check_template_args, conversation, single_conversation
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
 
-Thought = Literal["opened", "closed", "free"]
-"""What a mode's prefilled tokens leave: an open think block, a closed (empty) one, or the choice to the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptInputs:
-    """What the model reads for a prompt.
-
-    Attributes:
-        ids: token ids [P].
-        media: every other entry of the processor's output for this one conversation, such as pixels; empty for text.
-    """
-
-    ids: tuple[int, ...]
-    media: Mapping[str, Any]
+_PROBE = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
 
 
 class TemplateChatFormat:
@@ -61,9 +47,11 @@ class TemplateChatFormat:
         self._stop_ids = stop_ids
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
         for mode, kind in kinds.items():
-            _check_template_args(mode, kind.template_args, processor, self._tokenizer)
+            check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
+        self._forced = {mode: self.encode(kind.mode_token) for mode, kind in kinds.items()}
+        self._before_answers: dict[str, tuple[int, ...]] = {}
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
@@ -75,13 +63,13 @@ class TemplateChatFormat:
         """
         try:
             tensors = {"return_tensors": "pt"} if prompt.images else {}
-            output = self._render(self._messages(prompt), mode, tokenize=True, return_dict=True, **tensors)
+            output = self._render(conversation(prompt), mode, tokenize=True, return_dict=True, **tensors)
         except ValueError as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"prompt {prompt.id} of source {prompt.source}: {error}") from error
-        ids = _single(output["input_ids"])
-        ids = tuple(int(i) for i in ids) + tuple(self._encode(self._kinds[mode].prefill))
+        ids = single_conversation(output["input_ids"])
+        ids = tuple(int(i) for i in ids) + self.encode(self._kinds[mode].prefill)
         skip = ("input_ids", "attention_mask", "token_type_ids")
         # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
         # runs over all images of the call, as transformers' own processors have it.
@@ -104,7 +92,7 @@ class TemplateChatFormat:
         turn: dict[str, Any] = {"role": "assistant", "content": answer}
         if thought:
             turn["reasoning_content"] = thought
-        messages = self._messages(prompt, with_images=False)
+        messages = conversation(prompt, with_images=False)
         whole = self._render([*messages, turn], mode, add_generation_prompt=False, tokenize=False)
         opening = self.prompt_text(prompt, mode)
         if not whole.startswith(opening):
@@ -112,9 +100,9 @@ class TemplateChatFormat:
                 f"prompt {prompt.id}: in mode {mode} the chat template writes this answer differently from the "
                 f"generation prompt; a thought must begin with the mode's prefill and a mode without thought has none"
             )
-        text = whole[len(opening) :]
+        text = self._with_mode_token(whole[len(opening) :], mode, bool(thought))
         stop = min((text.rfind(s) for s in self._stop_texts if s in text), default=len(text))
-        return (*self._encode(text[:stop]), self._stop_ids[0])
+        return (*self.encode(text[:stop]), self._stop_ids[0])
 
     def prompt_text(self, prompt: Prompt, mode: str) -> str:
         """The prompt as the template renders it, images as placeholders."""
@@ -122,7 +110,7 @@ class TemplateChatFormat:
         if key not in self._prompt_texts:
             if len(self._prompt_texts) >= _KEPT_PROMPT_TEXTS:
                 self._prompt_texts.clear()
-            rendered = self._render(self._messages(prompt, with_images=False), mode, tokenize=False)
+            rendered = self._render(conversation(prompt, with_images=False), mode, tokenize=False)
             self._prompt_texts[key] = rendered + self._kinds[mode].prefill
         return self._prompt_texts[key]
 
@@ -131,19 +119,28 @@ class TemplateChatFormat:
     def parse(self, ids: Sequence[int], mode: str) -> Response:
         """Split a response into thought and answer.
 
-        The final answer is what follows the last closing tag. An open thought has no answer.
+        The final answer is what follows the last closing tag. An open thought has no answer. Where the mode leaves the
+        choice to the model, and the response begins with the mode token of another, it is read as one of that mode.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
         text = self.decode(body)
-        turn = self._openings[mode] + text
+        chosen = self._chosen(text) if self.thought(mode) == "free" else ""
+        token = self._kinds[chosen or mode].mode_token
+        rest = text.removeprefix(token)
+        # A mode token that is no thought tag is no part of the answer either.
+        turn = self._openings[mode] + (text if self._tags(token) else rest)
         start, end = turn.rfind(self._open), turn.rfind(self._close)
         closed = end >= start
-        answer = turn[end + len(self._close) :] if end >= 0 else turn
-        # In the reconstructed turn every mode has one block, except that a free mode may have none.
+        answer = turn[end + len(self._close) :] if end >= 0 else rest
+        # The turn has one block, or, where none is asked for, none; what the prompt and the mode token hold is given.
         opens, closes = turn.count(self._open), turn.count(self._close)
-        thinks = self.thought(mode)
+        thinks = self.thought(chosen or mode)
         one_block = opens == closes == 1 and closed
-        leaked = not (one_block or (thinks == "free" and opens == closes == 0))
+        leaked = {
+            "free": not (one_block or opens == closes == 0),
+            "opened": not one_block,
+            "closed": self._tags(rest),
+        }[thinks]
         if opens and thinks != "closed":
             thought = turn[turn.find(self._open) + len(self._open) :].partition(self._close)[0]
         else:
@@ -154,42 +151,110 @@ class TemplateChatFormat:
             answer=answer.strip() if closed else None,
             closed=closed,
             leaked=leaked,
+            chosen=chosen,
         )
 
     def stop_ids(self, mode: str) -> tuple[int, ...]:
         return self._stop_ids
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return tuple(self._kinds)
+
+    # --- where the answer begins -------------------------------------------------------------------------------
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """See the Protocol; also None where a token holds both the end of the closing tag and some of the answer."""
+        body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
+        chosen = (self._chosen(self.decode(body)) if self.thought(mode) == "free" else "") or mode
+        token = self._forced[chosen]
+        begin = len(token) if tuple(body[: len(token)]) == token else 0
+        thinks = self.thought(chosen)
+        start = answer_start(body, self.decode, (self._open, self._close), thinking=thinks == "opened")
+        # A thought that the mode did not ask for is part of the answer, once it is closed; a mode token never is.
+        return start if start is None else begin if thinks == "closed" else max(begin, start)
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """See the Protocol: sampled ids up to `answer_start`, then these, are what the template writes.
+
+        Where an answer shares a token with what stands before it, these are its ids on its own.
+        """
+        if mode not in self._before_answers:
+            ids = self.response_ids(_PROBE, mode, self._shortest_thought(mode), "x")[:-1]
+            self._before_answers[mode] = ids[: self.answer_start(ids, mode) or 0]
+        before = self._before_answers[mode]
+        ids = self.response_ids(prompt, mode, self._shortest_thought(mode), answer)[:-1]
+        return ids[len(before) :] if ids[: len(before)] == before else self.encode(answer)
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        if self.thought(mode) != "opened":
+            return ()
+        return self.encode(self._kinds[mode].mode_token + self.closing_text(mode))
+
+    def _shortest_thought(self, mode: str) -> str:
+        return "" if self.thought(mode) == "closed" else self._kinds[mode].prefill + "x"
+
     def thought(self, mode: str) -> Thought:
-        """What the mode's prefilled tokens ask for."""
-        opening = self._openings[mode]
-        start, end = opening.rfind(self._open), opening.rfind(self._close)
+        """What the mode's prefilled tokens and its mode token ask for."""
+        token = self._kinds[mode].mode_token
+        beginning = self._openings[mode] + token
+        start, end = beginning.rfind(self._open), beginning.rfind(self._close)
         if start < 0 and end < 0:
-            return "free"
+            return "closed" if token else "free"
         return "opened" if start > end else "closed"
+
+    def prefill(self, mode: str) -> str:
+        """The text that the mode puts behind the generation prompt."""
+        return self._kinds[mode].prefill
+
+    def forced_ids(self, mode: str) -> tuple[int, ...]:
+        """Ids that every response of the mode begins with, its mode token; the engine forces them."""
+        return self._forced[mode]
 
     def opening(self, mode: str) -> str:
         """What the prompt puts at the beginning of the assistant's turn."""
         return self._openings[mode]
 
-    def prefilled_text(self, mode: str) -> str:
-        """The part of the opening that answers for the model: a think block, open or closed, and the prefill."""
-        opening = self._openings[mode]
-        places = [opening.find(tag) for tag in (self._open, self._close) if tag in opening]
-        return opening[min([*places, len(opening) - len(self._kinds[mode].prefill)]) :]
+    def beginning(self, mode: str) -> str:
+        """The opening and the mode token: what a response in the mode finds of its turn."""
+        return self._openings[mode] + self._kinds[mode].mode_token
 
     def closing_text(self, mode: str) -> str:
         """What the template writes between a thought and its answer: the closing tag and what stands around it."""
-        probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
-        text = self.parse(self.response_ids(probe, mode, self._kinds[mode].prefill + "x", "y"), mode).text
-        thought, _, answer = text.rpartition(self._close)
+        ids = self.response_ids(_PROBE, mode, self._kinds[mode].prefill + "x", "y")
+        thought, _, answer = self.decode(ids[:-1]).rpartition(self._close)
         return thought.rpartition("x")[2] + self._close + answer.partition("y")[0]
+
+    def _chosen(self, text: str) -> str:
+        """The mode whose mode token a text begins with, the longest where several fit; empty where none does."""
+        found = [mode for mode, kind in self._kinds.items() if kind.mode_token and text.startswith(kind.mode_token)]
+        return max(found, key=lambda mode: len(self._kinds[mode].mode_token), default="")
+
+    def _tags(self, text: str) -> bool:
+        return self._open in text or self._close in text
+
+    def _with_mode_token(self, text: str, mode: str, thinks: bool) -> str:
+        """The template's text of a response, beginning with the mode token instead of an empty think block.
+
+        A mode that leaves the choice to the model takes the token of the mode that is chosen.
+        """
+        wanted = "opened" if thinks else "closed"
+        others = [k.mode_token for m, k in self._kinds.items() if k.mode_token and self.thought(m) == wanted]
+        free = self.thought(mode) == "free"
+        token = next(iter(others), "") if free else self._kinds[mode].mode_token
+        if not token or (thinks and text.startswith(token)):
+            return text
+        empty = re.match(rf"{re.escape(self._open)}\s*{re.escape(self._close)}\s*", text)
+        return token + (text[empty.end() :] if empty else text)
 
     def shortest_response(self, mode: str) -> int:
         """Tokens of the shortest valid response: one character of thought, if asked for, and one of answer."""
-        probe = Prompt(id="probe", source="", task="", messages=(Message(role="user", text="x"),), gold="")
-        prefill = self._kinds[mode].prefill
-        thought = prefill + "x" if self.thought(mode) == "opened" else ""
-        return len(self.response_ids(probe, mode, thought, "x"))
+        thought = self._shortest_thought(mode) if self.thought(mode) == "opened" else ""
+        return len(self.response_ids(_PROBE, mode, thought, "x"))
+
+    def shortest_response_at(self, mode: str, max_think_tokens: int) -> int:
+        """Tokens of the shortest response that uses its thinking budget: mode token, thought, answer, stop token."""
+        return len(self._forced[mode]) + max_think_tokens + len(self.encode(self.closing_text(mode))) + 2
 
     # --- ids and text ------------------------------------------------------------------------------------------
 
@@ -199,7 +264,7 @@ class TemplateChatFormat:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of a piece of text on its own."""
-        return tuple(self._encode(text))
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens kept."""
@@ -209,10 +274,10 @@ class TemplateChatFormat:
 
     def _opening(self, mode: str) -> str:
         """The part of the prompt that belongs to the assistant's turn."""
-        conversation = [{"role": "user", "content": "x"}]
+        question = [{"role": "user", "content": "x"}]
         try:
-            closed = self._render(conversation, mode, add_generation_prompt=False, tokenize=False)
-            opened = self._render(conversation, mode, tokenize=False)
+            closed = self._render(question, mode, add_generation_prompt=False, tokenize=False)
+            opened = self._render(question, mode, tokenize=False)
         except Exception as error:  # a template may raise anything; the user's mode arguments are the suspect
             raise ConfigError(
                 f"modes.kinds.{mode}: the model's chat template fails with {dict(self._kinds[mode].template_args)}: "
@@ -223,42 +288,3 @@ class TemplateChatFormat:
     def _render(self, messages: list[dict[str, Any]], mode: str, **options: Any) -> Any:
         options = {"add_generation_prompt": True, **options}
         return self._processor.apply_chat_template(messages, **options, **self._kinds[mode].template_args)
-
-    def _messages(self, prompt: Prompt, with_images: bool = True) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        images = list(prompt.images)
-        for message in prompt.messages:
-            content: Any = message.text
-            if images and message.role == "user":
-                blocks: list[dict[str, Any]] = [
-                    {"type": "image", "image": open_image(ref)} if with_images else {"type": "image"} for ref in images
-                ]
-                content = [*blocks, {"type": "text", "text": message.text}]
-                images = []
-            messages.append({"role": message.role, "content": content})
-        if images:
-            raise DataError(f"prompt {prompt.id} has images but no user turn to put them in")
-        return messages
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
-
-
-def _check_template_args(mode: str, arguments: Mapping[str, Any], processor: Any, tokenizer: Any) -> None:
-    """A chat template ignores what it does not know, so that a misspelt argument would silently select nothing."""
-    template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
-    if not isinstance(template, str):
-        return
-    for name in arguments:
-        if not re.search(rf"\b{re.escape(name)}\b", template):
-            words = sorted(set(re.findall(r"[A-Za-z_]\w+", template)))
-            near = difflib.get_close_matches(name, words, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"modes.kinds.{mode}.template_args: the chat template does not know '{name}'{hint}")
-
-
-def _single(ids: Any) -> Sequence[int]:
-    """One conversation's ids from a processor that may return a batch of one, as lists or as a tensor."""
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    return ids[0] if ids and isinstance(ids[0], (list, tuple)) else ids

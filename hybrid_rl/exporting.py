@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_rl.errors import ConfigError, RunFolderError
+from hybrid_rl.lora import read_adapter
 from hybrid_rl.policy import load_policy
 from hybrid_rl.saved import Saved
 from hybrid_rl.stages.cache import store
@@ -65,7 +66,10 @@ def export(saved: Saved, folder: Path, *, adapter_only: bool = False) -> Exporte
 
 
 def _write_adapter(saved: Saved, folder: Path) -> Exported:
+    read_adapter(Path(saved.checkpoint))  # a damaged one must not travel on
     for name in _ADAPTER_FILES:
+        if not (Path(saved.checkpoint) / name).is_file():
+            raise RunFolderError(f"{saved.checkpoint} has no {name}; restore it, or export another checkpoint")
         shutil.copyfile(Path(saved.checkpoint) / name, folder / name)
     return Exported(f"the adapter of {saved.config.model.path}, in the form of peft", None)
 
@@ -73,6 +77,11 @@ def _write_adapter(saved: Saved, folder: Path) -> Exported:
 def _write_model(saved: Saved, folder: Path) -> Exported:
     config = saved.config.model
     source = Path(config.path) if config.path else None
+    if source is not None and not (source / "config.json").is_file():
+        raise ConfigError(
+            f"{source}, which the run was trained from, is not there any more, and an export takes its tokenizer and "
+            f"settings from it; put it back, or set model.path in the run's config.yaml to where it is now"
+        )
     described = json.loads((source / "config.json").read_text(encoding="utf-8")) if source else {}
     dtype = "bfloat16" if _dtype_of(described) == "bfloat16" else "float32"
     policy = load_policy(
@@ -93,7 +102,8 @@ def _write_model(saved: Saved, folder: Path) -> Exported:
     written = with_both_spellings({**described, "dtype": dtype, "torch_dtype": dtype})
     (folder / "config.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     merged = ", the adapter merged into them" if policy.lora is not None else ""
-    return Exported(f"{policy.num_parameters:,} weights in {dtype}{merged}", _what_is_missing(written, folder, model))
+    num_weights = sum(p.numel() for p in model.parameters())
+    return Exported(f"{num_weights:,} weights in {dtype}{merged}", _what_is_missing(written, folder, model))
 
 
 def _companions(source: Path) -> Iterator[Path]:

@@ -6,10 +6,15 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageStat, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, ImageStat, UnidentifiedImageError
 
 from hybrid_rl.errors import DataError
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+"""What decoding a file may raise, depending on its format and damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,52 @@ ImageRef = InlineImage | FileImage
 
 
 def open_image(ref: ImageRef) -> Image.Image:
-    """Decode an image to RGB.
+    """Decode an image to RGB; see `upright_rgb`.
 
     Raises:
-        DataError: the file is missing, or its content is not a complete image.
+        DataError: the file is missing, its content is not a complete image, or it holds no brightness.
     """
     data = ref.read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return upright_rgb(image)
+    except UNREADABLE as error:
         # Pillow's own words for this case show the address of the buffer.
         reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"image {ref.name} cannot be decoded ({reason}); replace or remove it") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as RGB of 8 bits, turned as its EXIF data say.
+
+    Grey of 16 bits is cut to its upper 8, grey of 32 bits taken as 0..255 or 0..65535, floats as 0..1 or 0..255.
+
+    Raises:
+        ValueError: values on another scale.
+        OSError, SyntaxError: a damaged image.
+    """
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # what Pillow asks for; the colours are the same
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_to_bytes(np.asarray(image)))
+    return image.convert("RGB")
+
+
+def _to_bytes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Brightness of deeper kinds as 0..255."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        scale, fits = (255, low > -1) if high < 2 else (1, low >= 0 and high <= 255)
+        if not fits:  # also where a value is no number
+            raise ValueError(f"its floats must be from 0 to 1, or 0 to 255, and are {low:g} to {high:g}")
+        return (values * scale).clip(0, 255).astype(np.uint8)
+    if low < 0 or high > 65535:
+        raise ValueError(f"its values must be from 0 to 255, or 0 to 65535, and are {low} to {high}")
+    is_deep = values.dtype.itemsize == 2 or high > 255
+    return (values >> 8 if is_deep else values).astype(np.uint8)
 
 
 def inline_png(image: Image.Image) -> InlineImage:

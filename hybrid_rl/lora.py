@@ -97,11 +97,7 @@ class Lora:
         Raises:
             RunFolderError: the file is missing, damaged or of another adapter.
         """
-        path = folder / ADAPTER_FILE
-        try:
-            stored: dict[str, Tensor] = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise RunFolderError(f"{path} cannot be read: {error}; restore it, or start the run anew") from error
+        path, stored = folder / ADAPTER_FILE, read_adapter(folder)
         parameters = {_file_name(name): p for name, p in self.parameters().items()}
         shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         differing = shapes.items() ^ {(name, tuple(t.shape)) for name, t in stored.items()}
@@ -113,6 +109,19 @@ class Lora:
     def merge(self) -> Any:
         """The model with the updates added to its weights and no adapter left. The adapter is used up."""
         return self._tuner.merge_and_unload()
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """The tensors that `Lora.save` wrote.
+
+    Raises:
+        RunFolderError: the file is missing or damaged.
+    """
+    path = folder / ADAPTER_FILE
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}; restore it, or start the run anew") from error
 
 
 def target_layers(model: Any, config: LoraConfig, parts: Mapping[str, Sequence[str]]) -> dict[str, nn.Linear]:
@@ -141,9 +150,13 @@ def target_layers(model: Any, config: LoraConfig, parts: Mapping[str, Sequence[s
     return {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in config.target_modules}
 
 
-def num_parameters(layers: Mapping[str, nn.Linear], rank: int) -> int:
-    """Size of an adapter: A is [rank, in], B is [out, rank]."""
-    return sum(rank * (layer.in_features + layer.out_features) for layer in layers.values())
+def adapter_sizes(layers: Mapping[str, nn.Linear], rank: int) -> dict[str, int]:
+    """Sizes of an adapter's parameters by their names in the model: A is [rank, in], B is [out, rank]."""
+    return {
+        f"{name}.lora_{kind}.{_NAME}.weight": rank * width
+        for name, layer in layers.items()
+        for kind, width in (("A", layer.in_features), ("B", layer.out_features))
+    }
 
 
 def _file_name(name: str) -> str:

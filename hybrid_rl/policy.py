@@ -15,15 +15,16 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
-from hybrid_rl.chat_format import PromptInputs, TemplateChatFormat
+from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.errors import ConfigError
-from hybrid_rl.lora import Lora, num_parameters, target_layers
+from hybrid_rl.lora import Lora, adapter_sizes, target_layers
 from hybrid_rl.plugins import build
 from hybrid_rl.pretrained import describe_folder, load_folder, model_without_weights
 from hybrid_rl.protocols import Backbone
 from hybrid_rl.quiet import quiet_transformers
+from hybrid_rl.templates import PromptInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,6 @@ class Policy:
         config = self.model.config.get_text_config()
         return int(config.max_position_embeddings)
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
     def trained_parameters(self) -> dict[str, Parameter]:
         """What training may change, rollout workers are sent and checkpoints hold: the adapter, or all weights."""
         return self.lora.parameters() if self.lora is not None else dict(self.model.named_parameters())
@@ -113,7 +110,7 @@ def load_policy(
         trainable: keep float32 weights for the optimizer even where the forward pass is bfloat16.
     """
     quiet_transformers()
-    device, compute_dtype = _device_and_dtype(config)
+    device, compute_dtype = device_and_dtype(config)
     _import_modules(config)
     # An adapter is trained in float32 whatever its base is kept in.
     weights_dtype = torch.float32 if trainable and config.lora is None else compute_dtype
@@ -150,7 +147,7 @@ class PolicyOutline:
         context_length: longest prompt and response together, in tokens.
         full_precision: forward passes are in float32, as far as this process can tell.
         num_parameters: of the model, without an adapter.
-        num_adapter_parameters: of the adapter, None without one.
+        trainable: by name, the size of every parameter that may be trained: of the adapter, or of the model.
         forbidden_ids: see `Policy`.
     """
 
@@ -158,7 +155,7 @@ class PolicyOutline:
     context_length: int
     full_precision: bool
     num_parameters: int
-    num_adapter_parameters: int | None
+    trainable: dict[str, int]
     forbidden_ids: tuple[int, ...]
 
 
@@ -173,7 +170,7 @@ def outline_policy(
     """
     quiet_transformers()
     _import_modules(config)
-    _, compute_dtype = _device_and_dtype(config)
+    _, compute_dtype = device_and_dtype(config)
     folder = _weights_folder(config, checkpoint)
     if folder is None:
         model, processor = _build(config, seed, search)
@@ -183,20 +180,41 @@ def outline_policy(
         model, processor = model_without_weights(content.config), content.processor
         generation_config = content.generation_config
     stop_ids = _stop_ids(generation_config, getattr(processor, "tokenizer", processor))
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
     lora = config.lora
     return PolicyOutline(
         format=TemplateChatFormat(processor, modes.kinds, config.thought_tags, stop_ids),
         context_length=int(model.config.get_text_config().max_position_embeddings),
         full_precision=compute_dtype is torch.float32,
-        num_parameters=sum(p.numel() for p in model.parameters()),
-        num_adapter_parameters=num_parameters(target_layers(model, lora, config.parts), lora.rank) if lora else None,
+        num_parameters=sum(sizes.values()),
+        trainable=adapter_sizes(target_layers(model, lora, config.parts), lora.rank) if lora else sizes,
         forbidden_ids=_forbidden_ids(model, processor),
     )
 
 
+def text_config(config: ModelConfig, seed: int, search: Sequence[str]) -> Any:
+    """The decoder's transformers config, without its weights."""
+    quiet_transformers()
+    _import_modules(config)
+    if config.path is None:
+        return _build(config, seed, search)[0].config.get_text_config()
+    return describe_folder(config.path).config.get_text_config()
+
+
 def _weights_folder(config: ModelConfig, checkpoint: str | None) -> str | None:
-    """The folder of the model's own weights; a checkpoint of an adapter holds none."""
-    return config.path if config.lora is not None else checkpoint or config.path
+    """The folder of the model's own weights; a checkpoint of an adapter holds none.
+
+    Raises:
+        ConfigError: an adapter's base has gone.
+    """
+    if config.lora is None:
+        return checkpoint or config.path
+    if checkpoint is not None and not Path(config.path or "", "config.json").is_file():
+        raise ConfigError(
+            f"{config.path}, the base of the adapter in {checkpoint}, is not there any more; put it back, or set "
+            f"model.path in the run's config.yaml to where it is now"
+        )
+    return config.path
 
 
 def _import_modules(config: ModelConfig) -> None:
@@ -218,7 +236,12 @@ def _build(config: ModelConfig, seed: int, search: Sequence[str]) -> tuple[Any, 
     return model, processor
 
 
-def _device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(config: ModelConfig) -> tuple[torch.device, torch.dtype]:
+    """Where a model lives, and what it computes in.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     try:
         device = torch.device(name)

@@ -6,6 +6,9 @@ import difflib
 from dataclasses import dataclass
 from itertools import chain
 
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.algorithm.scheme_check import check_scheme
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config import Config, KindConfig
 from hybrid_rl.data.mixture import Mixture
@@ -14,10 +17,12 @@ from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
 from hybrid_rl.insight.set_material import prepare_sets
 from hybrid_rl.insight.stop import check_stop_condition
+from hybrid_rl.loggers import check_loggers
 from hybrid_rl.plugins import check_call, load
-from hybrid_rl.policy import outline_policy
+from hybrid_rl.policy import PolicyOutline, outline_policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.updates.optimizer import check_parts, scale_of
 
 _LOOKED_AT = 64
 """Prompts of each split that are rendered and measured beforehand; the rest is met during the run."""
@@ -33,8 +38,8 @@ class Material:
         eval_prompts: the held-out prompts of an evaluation.
         wants_thought: by mode, whether it asks for a thought.
         full_precision: forward passes are in float32.
-        num_parameters: of the model.
-        num_adapter_parameters: of the adapter that is trained instead; None without one.
+        num_parameters: of the model, without an adapter.
+        num_trained_parameters: of those, or of the adapter, what the optimizer may change.
         context_length: longest prompt and response together, in tokens.
         thinking_modes: those that may have a thought.
         set_prompts: the prompts of each evaluation set.
@@ -46,7 +51,7 @@ class Material:
     wants_thought: dict[str, bool]
     full_precision: bool
     num_parameters: int
-    num_adapter_parameters: int | None
+    num_trained_parameters: int
     context_length: int
     thinking_modes: tuple[str, ...]
     set_prompts: dict[str, list[Prompt]]
@@ -65,9 +70,14 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         config.model, config.modes, seed=config.run.seed, search=config.search, checkpoint=checkpoint
     )
     chat = outline.format
+    _check_optimizers(config, outline)
     _check_budgets(config, chat)
+    loss_rules(config)
+    check_scheme(config, chat)
+    schedule = mode_schedule(config)
     seed, search = config.run.seed, config.search
     prompts = make_mixture(config.data.sources, "train", seed, search)
+    schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
     looked_at = [*prompts.first(_LOOKED_AT), *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
     wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}
@@ -75,10 +85,14 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     for prompt in looked_at:
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length)
+        if scorer.reads_reference(prompt):
+            _check_read_reference(config, chat, prompt, outline.context_length)
+    _check_references(config, chat, looked_at)
     thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
     scorer.check_services()
     _check_engine(config)
+    check_loggers(config.log)
     _check_metric_names(config, looked_at)
     if config.warmup is not None and config.model.path is None:
         _check_warmup(config, chat)
@@ -89,11 +103,29 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         wants_thought=wants_thought,
         full_precision=outline.full_precision,
         num_parameters=outline.num_parameters,
-        num_adapter_parameters=outline.num_adapter_parameters,
+        num_trained_parameters=sum(
+            size
+            for name, size in outline.trainable.items()
+            if scale_of(name, config.train.optimizer, config.model.parts) != 0
+        ),
         context_length=outline.context_length,
         thinking_modes=thinking,
         set_prompts=sets,
     )
+
+
+def _check_optimizers(config: Config, outline: PolicyOutline) -> None:
+    optimizers = {"train": config.train.optimizer}
+    if config.warmup is not None and config.model.path is None:
+        optimizers["warmup"] = config.warmup.optimizer
+    for stage, optimizer in optimizers.items():
+        check_parts(
+            outline.trainable,
+            optimizer,
+            config.model.parts,
+            key=f"{stage}.optimizer",
+            adapter=config.model.lora is not None,
+        )
 
 
 def _check_budgets(config: Config, chat: TemplateChatFormat) -> None:
@@ -115,11 +147,12 @@ def _check_thinking_budget(mode: str, kind: KindConfig, chat: TemplateChatFormat
             f"modes.kinds.{mode}.max_think_tokens: the mode has no thought that could be closed; remove it"
         )
     # The shortest answer is one token, and one more stops it.
-    closing = len(chat.encode(chat.closing_text(mode)))
-    if kind.max_think_tokens + closing + 2 > kind.max_new_tokens:
+    least = chat.shortest_response_at(mode, kind.max_think_tokens)
+    if least > kind.max_new_tokens:
         raise ConfigError(
-            f"modes.kinds.{mode}.max_think_tokens is {kind.max_think_tokens} and {closing} tokens close the thought, "
-            f"which leaves no answer within max_new_tokens ({kind.max_new_tokens}); lower the one or raise the other"
+            f"modes.kinds.{mode}.max_think_tokens is {kind.max_think_tokens} and {least - kind.max_think_tokens - 2} "
+            f"tokens are forced, which leaves no answer within max_new_tokens ({kind.max_new_tokens}); lower the "
+            f"one or raise the other"
         )
 
 
@@ -131,6 +164,42 @@ def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, cont
                 f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
                 f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
                 f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def _check_read_reference(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+    """A reference answer that the policy is to read behind the longest thought that it may sample."""
+    where = f"prompt {prompt.id} of source {prompt.source}"
+    if not prompt.gold.strip():
+        raise DataError(
+            f"{where} has an empty reference answer, whose probability is asked for; give the row an answer"
+        )
+    for mode, kind in config.modes.kinds.items():
+        length = len(chat.prompt_ids(prompt, mode)) + len(chat.answer_ids(prompt, mode, prompt.gold))
+        if length + kind.max_new_tokens > context_length:
+            raise DataError(
+                f"{where} has {length} tokens with its reference answer, and mode {mode} may add a thought of "
+                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
+                f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+
+
+def reference_length(chat: TemplateChatFormat, prompt: Prompt, mode: str) -> int:
+    """Tokens of the reference as a response; where a thought is asked for and the data has none, the least there is."""
+    thought = ""
+    if chat.thought(mode) == "opened":
+        thought = prompt.thought or chat.prefill(mode) + "x"
+    return len(chat.response_ids(prompt, mode, thought, prompt.gold))
+
+
+def _check_references(config: Config, chat: TemplateChatFormat, prompts: list[Prompt]) -> None:
+    """A budget that cuts every right answer teaches that nothing is right."""
+    for mode, kind in config.modes.kinds.items():
+        least = min((reference_length(chat, prompt, mode) for prompt in prompts), default=0)
+        if least > kind.max_new_tokens:
+            raise ConfigError(
+                f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but none of the {len(prompts)} "
+                f"references that were looked at fits: the shortest has {least} tokens in this mode; raise the budget"
             )
 
 

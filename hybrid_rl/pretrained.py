@@ -42,8 +42,13 @@ def describe_folder(folder: str) -> FolderContent:
         _check_writes_text(config)
         processor = load_processor(folder, config)
         # Without its files some tokenizers load all the same, with an empty vocabulary.
-        if not getattr(processor, "tokenizer", processor).encode("0", add_special_tokens=False):
+        if not _tokenizer_of(processor).encode("0", add_special_tokens=False):
             raise ValueError("it has no tokenizer (tokenizer.json), or an empty one")
+        if not (getattr(processor, "chat_template", None) or _tokenizer_of(processor).chat_template):
+            raise ValueError(
+                "it has no chat template, which makes prompts of messages; add a chat_template.jinja, such as that of "
+                "the model's instruct version"
+            )
         has_generation = (Path(folder) / "generation_config.json").is_file()
         generation_config = GenerationConfig.from_pretrained(folder) if has_generation else None
     except Exception as error:  # transformers raises anything for a damaged file; the user's folder is the suspect
@@ -114,6 +119,10 @@ def _has_vision(config: Any) -> bool:
     from transformers import AutoModelForImageTextToText
 
     return type(config) in AutoModelForImageTextToText._model_mapping
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return getattr(processor, "tokenizer", processor)
 
 
 def _reason(error: Exception) -> str:

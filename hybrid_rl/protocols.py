@@ -16,12 +16,18 @@ from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hybrid_rl.algorithm.advantage import GroupAdvantage
+    from hybrid_rl.algorithm.baselines import Member, Progress
+    from hybrid_rl.algorithm.policy_loss import PolicyTerms, TokenBatch
     from hybrid_rl.backbones.layout import Decoding
-    from hybrid_rl.chat_format import PromptInputs
     from hybrid_rl.scorer_pool.verdict import Verdict
     from hybrid_rl.scoring.calls import Call
+    from hybrid_rl.templates import PromptInputs
 
 Split = Literal["train", "eval"]
+Thought = Literal["opened", "closed", "free"]
+"""What the beginning of a response leaves in a mode: an open think block, a closed (empty) one, or the choice to the
+model."""
 Weights = Mapping[str, npt.NDArray[np.generic]]
 """Parameter name -> array. bfloat16 tensors travel as uint16 views; `hybrid_rl.workers.weights` converts."""
 
@@ -58,7 +64,12 @@ class Reward(Protocol):
 
 
 class PolicyHandle(Protocol):
-    """The policy as a reward sees it."""
+    """The policy as a reward sees it, wherever its weights are."""
+
+    @property
+    def format(self) -> ChatFormat:
+        """The chat format of the policy: where answers begin, and their ids."""
+        ...
 
     def answer_logprobs(self, queries: Sequence[AnswerQuery], *, initial: bool = False) -> Sequence[tuple[float, ...]]:
         """Log-probability of each target token, in nats, at temperature 1, one tuple a query.
@@ -102,6 +113,35 @@ class ChatFormat(Protocol):
         """Ids that end a response."""
         ...
 
+    def forced_ids(self, mode: str) -> tuple[int, ...]:
+        """Ids that every response of the mode begins with; empty in most."""
+        ...
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the modes, in the order of the config."""
+        ...
+
+    def thought(self, mode: str) -> Literal["opened", "closed", "free"]:
+        """What the prompt of a mode leaves: an open think block, a closed one, or the choice to the model."""
+        ...
+
+    def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
+        """Where the final answer begins in the ids of a response; None where it has none.
+
+        `ids[:start]` is what the model wrote before its answer: the thought, the closing tag and the blanks behind it.
+        A mode whose prompt closes the thought begins with its answer, at 0.
+        """
+        ...
+
+    def answer_ids(self, prompt: Prompt, mode: str, answer: str) -> tuple[int, ...]:
+        """An answer as the template would write it behind a thought or, without one, behind the prompt [A]."""
+        ...
+
+    def no_thought_ids(self, mode: str) -> tuple[int, ...]:
+        """What stands between prompt and answer if nothing is thought: () unless the prompt leaves a thought open."""
+        ...
+
 
 class Backbone(Protocol):
     """How a transformers model is called for training and sampling; the only place that knows where images go in it.
@@ -138,13 +178,74 @@ class RolloutEngine(Protocol):
     """
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        """One generation per request, in order. Requests of a group are adjacent and share prompt and mode."""
+        """One generation per request, in order. Requests of a group are adjacent and share prompt and mode.
+
+        A response begins with the `forced_ids` of its mode, not sampled but with the policy's log-probability.
+        """
         ...
 
 
 class ModeSchedule(Protocol):
-    """Decides which prompt is answered in which mode."""
+    """Decides which prompt is answered in which mode: a pure function of the step, so that a run resumes anywhere."""
 
-    def assign(self, step: int, num_prompts: int) -> list[str]:
-        """The mode of each prompt of a step, `num_prompts` long."""
+    def assign(self, step: int, prompts: Sequence[Prompt], num_responses: int) -> list[Mapping[str, int]]:
+        """For each prompt of a step, how many of its `num_responses` responses are in each mode; no zeros."""
+        ...
+
+    def shares(self, step: int) -> Mapping[str, float]:
+        """The share of each mode that is asked for at a step; empty where the data decide."""
+        ...
+
+
+class Estimator(Protocol):
+    """How rewards of comparable responses become advantages, and which loss the tokens have (`train.estimator`).
+
+    Attributes (plain ones will do):
+        normalizer: the token weights it is published with, a name of `hybrid_rl.algorithm.normalizer`.
+        clip_low, clip_high: the clip range it is published with.
+    """
+
+    @property
+    def normalizer(self) -> str: ...
+
+    @property
+    def clip_low(self) -> float: ...
+
+    @property
+    def clip_high(self) -> float: ...
+
+    def advantages(self, rewards: Sequence[float | None], *, eps: float, min_std: float) -> GroupAdvantage:
+        """Advantages of one group; a response without a reward (None) leaves its statistics and gets 0."""
+        ...
+
+    def policy_loss(self, tokens: TokenBatch, *, clip_low: float, clip_high: float) -> PolicyTerms:
+        """Loss of each token of a micro-batch, to be minimised."""
+        ...
+
+
+Estimate = Callable[[Sequence[float | None]], "GroupAdvantage"]
+"""The estimator's advantages of comparable rewards."""
+
+
+class Baseline(Protocol):
+    """Which responses of a prompt are compared with which (`train.baseline`); built as `Baseline(**baseline_args)`.
+
+    Attributes:
+        joint: compares responses in different modes, so that these must be chosen by the model, unless `paired`.
+        paired: is made for `modes.assign: paired` with as many responses in each of two modes.
+        additive: may be asked about one part of the reward at a time (`train.aggregate: normalize_then_sum`).
+        needs_mode_token: trains the token by which the model chooses its mode.
+        mode_token_weight: weight of a separate mean over these tokens in the loss; None where they count as any other.
+    """
+
+    joint: bool
+    paired: bool
+    additive: bool
+    needs_mode_token: bool
+    mode_token_weight: float | None
+
+    def advantages(
+        self, groups: Sequence[Sequence[Member]], estimate: Estimate, progress: Progress
+    ) -> list[GroupAdvantage]:
+        """Advantages of the responses to one prompt; a group and a result for each mode that it was answered in."""
         ...

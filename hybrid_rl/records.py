@@ -9,6 +9,7 @@ Lengths in brackets: [L] = one entry per generated token of the response, the st
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,6 +87,10 @@ class Request:
         max_new_tokens: budget of generated tokens, the stop token included.
         temperature: of the sampling; 0 takes the most likely token, which is for evaluation only.
         max_think_tokens: thinking budget: a thought that has so many tokens is closed by force. None: no such limit.
+        temperature: of the sampling, above 0.
+        place: of the prompt in its step; requests of one prompt and place answer the same draw, whatever their modes.
+        mode_share: share of the responses of this draw, or of the step, that are asked for in this mode: the
+            probability with which the mode was assigned.
     """
 
     prompt: Prompt
@@ -96,6 +101,8 @@ class Request:
     max_new_tokens: int
     temperature: float
     max_think_tokens: int | None = None
+    place: int = 0
+    mode_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +133,8 @@ class Response:
         closed: the response has a final answer part: its thought, if the mode opens one, was closed.
         leaked: the think blocks are not those that the mode asks for: any in a mode without thought, none or several
             in a mode with thought.
+        chosen: where the mode leaves the choice to the model: the mode whose `mode_token` the response begins with;
+            empty otherwise.
     """
 
     text: str
@@ -133,6 +142,7 @@ class Response:
     answer: str | None
     closed: bool
     leaked: bool
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,18 +218,35 @@ class Sample:
 
     Attributes:
         advantages: one value per token; scalar estimators repeat theirs [L].
-        trained: False where the sample is left out of the loss (no score).
+        trained: False where the sample is left out of the loss (no score, or a truncation that is masked).
+        mode_token: the first token is trained as the choice of the mode, even where the engine forced it.
     """
 
     rollout: Rollout
     score: Score
     advantages: tuple[float, ...]
     trained: bool
+    mode_token: bool = False
 
     @property
     def loss_mask(self) -> tuple[bool, ...]:
         """True for the tokens that the loss is computed on [L]."""
-        return self.rollout.generation.sampled if self.trained else (False,) * len(self.advantages)
+        sampled = self.rollout.generation.sampled
+        if not self.trained:
+            return (False,) * len(self.advantages)
+        return (True, *sampled[1:]) if self.mode_token and sampled else sampled
+
+    @property
+    def old_logprobs(self) -> tuple[float, ...]:
+        """Log-probability of each token under the distribution that it was drawn from, nats [L].
+
+        A mode token that was forced was drawn from the assignment of modes, not from the policy: its probability is the
+        mode's share (importance correction as AdaptThink's, arXiv 2505.13417, section 3.2).
+        """
+        generation = self.rollout.generation
+        if self.mode_token and not generation.sampled[0]:
+            return (math.log(self.rollout.request.mode_share), *generation.logprobs[1:])
+        return generation.logprobs
 
 
 def stable_seed(*parts: int | str) -> int:

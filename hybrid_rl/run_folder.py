@@ -1,7 +1,7 @@
 """The folder of a run: the only place that knows its layout and writes to it.
 
 config.yaml  metrics.jsonl  eval.jsonl  summary.json  report.html  budgets.json  budgets.png  blind.json
-rollouts/step_NNNNNN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
+rollouts/step_NNNNNN.jsonl  eval_items/WHEN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +32,14 @@ class Checkpoint:
         stage: the stage it was taken in.
         step: steps of that stage that are done.
         metric: value of `checkpoints.keep_best` at that step; None where it has none.
+        admission: what admission remembers, as it gives it; empty in the warm-up.
     """
 
     path: Path
     stage: Stage
     step: int
     metric: float | None
+    admission: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,15 @@ class RunFolder:
         found = []
         for path in sorted((self.path / "checkpoints").glob("*/" + STATE_FILE)):
             state = _read_json(path)
-            found.append(Checkpoint(path=path.parent, stage=state["stage"], step=state["step"], metric=state["metric"]))
+            found.append(
+                Checkpoint(
+                    path=path.parent,
+                    stage=state["stage"],
+                    step=state["step"],
+                    metric=state["metric"],
+                    admission=state.get("admission", {}),  # earlier versions wrote none
+                )
+            )
         return sorted(found, key=lambda c: (c.stage == "train", c.step))
 
     def last_checkpoint(self) -> Checkpoint:
@@ -123,7 +133,12 @@ class RunFolder:
         return found[-1]
 
     def write_checkpoint(
-        self, save: Callable[[str], None], stage: Stage, step: int, metric: float | None = None
+        self,
+        save: Callable[[str], None],
+        stage: Stage,
+        step: int,
+        metric: float | None = None,
+        admission: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
         """Have `save` fill a folder, and make it a checkpoint in one move, so that none is ever half there."""
         name = f"step_{step:06d}" if stage == "train" else f"warmup_{step:06d}"
@@ -136,10 +151,11 @@ class RunFolder:
                 f"the actor does not write where the run folder {self.path} is; put run.dir on storage that all nodes "
                 f"share"
             )
-        (temporary / STATE_FILE).write_text(json.dumps({"stage": stage, "step": step, "metric": metric}))
+        state = {"stage": stage, "step": step, "metric": metric, "admission": dict(admission or {})}
+        (temporary / STATE_FILE).write_text(json.dumps(state))
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        return Checkpoint(path=final, stage=stage, step=step, metric=metric)
+        return Checkpoint(path=final, stage=stage, step=step, metric=metric, admission=dict(admission or {}))
 
     def prune_checkpoints(self, keep_last: int, best_is: Literal["max", "min"]) -> None:
         """Keep the newest ones and the best one; once training has begun, those of the warm-up go."""
@@ -168,6 +184,16 @@ class RunFolder:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self._replace(self.path / "rollouts" / f"step_{step:06d}.jsonl", text)
 
+    def evaluation_items(self, when: Literal["before", "after"] | int) -> Path:
+        """Where the single responses of an evaluation are, before or after training or at a step."""
+        return self.path / "eval_items" / f"{when if isinstance(when, str) else f'step_{when:06d}'}.jsonl"
+
+    def write_evaluation(self, when: Literal["before", "after"] | int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the single responses of an evaluation; one that is made again replaces the former."""
+        path = self.evaluation_items(when)
+        path.parent.mkdir(exist_ok=True)
+        self._replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
     def write_image(self, name: str, data: bytes) -> str:
         """Keep an image once; returns its path relative to the run folder."""
         path = self.path / "images" / name
@@ -179,6 +205,7 @@ class RunFolder:
         return list(self._lines("metrics.jsonl"))
 
     def evaluations(self) -> list[dict[str, Any]]:
+        """`step`, and what was evaluated then: `eval`, `eval_blind`, `eval_sets`."""
         return list(self._lines("eval.jsonl"))
 
     def write_result(self, name: str, content: str | bytes) -> Path:

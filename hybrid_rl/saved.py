@@ -15,8 +15,11 @@ from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.run_folder import STATE_FILE, RunFolder
+from hybrid_rl.workers.cluster import Handle, InProcess
+from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 
@@ -64,8 +67,19 @@ def material_of(saved: Saved, num_prompts: int | None) -> tuple[Config, Material
 
 def workers_of(saved: Saved, config: Config, material: Material) -> tuple[RolloutWorker, RewardWorker]:
     """What generates and what scores, in this process."""
-    worker = RolloutWorker(WorkerSetup(config=config, checkpoint=saved.checkpoint))
-    return worker, RewardWorker(config, material.wants_thought)
+    setup = WorkerSetup(config=config, checkpoint=saved.checkpoint)
+    worker = RolloutWorker(setup)
+    policy = ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
+    return worker, RewardWorker(config, material.wants_thought, policy)
+
+
+def _initial(saved: Saved) -> Handle | None:
+    """The initial policy of the run, for rewards that ask for it; loaded when the first does. None with an adapter."""
+    if saved.config.model.lora is not None:
+        return None
+    kept = saved.folder / "reference"
+    setup = WorkerSetup(config=saved.config, checkpoint=str(kept) if kept.is_dir() else None)
+    return InProcess(lambda: ReferenceWorker(setup))
 
 
 def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hybrid_rl.algorithm.advantage import make_groups
-from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.algorithm.admission import admit
+from hybrid_rl.algorithm.modes import deal_requests
 from hybrid_rl.build import Run, open_run
 from hybrid_rl.config import Config
 from hybrid_rl.insight.recorder import Recorder
@@ -43,7 +43,7 @@ def train(run: Run) -> dict[str, Any]:
             if record.stopped:
                 break
             train_step(run, step, record)
-            if step % config.checkpoints.every_steps == 0 or step == config.run.steps:
+            if step % config.checkpoints.every_steps == 0 or step == config.run.steps or record.stopped:
                 record.checkpoint()
             record.evaluation(step)
             record.check_stop()
@@ -58,15 +58,14 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
     config, clock = run.config, record.phases()
     with clock("generate"):
         prompts = run.material.prompts.draw(step, config.train.prompts_per_step)
-        modes = run.modes.assign(step, len(prompts))
-        num_responses = config.train.responses_per_prompt
-        requests = make_requests(
-            prompts, modes, config.modes, step=step, num_responses=num_responses, seed=config.run.seed
-        )
+        counts = run.modes.assign(step, prompts, config.train.responses_per_prompt)
+        shares = run.modes.shares(step)
+        requests = deal_requests(prompts, counts, config.modes, step=step, seed=config.run.seed, shares=shares)
         rollouts = run.rollouts.generate(requests)
     with clock("score"):
         scores = run.rewards.score(rollouts)
-        groups = make_groups(rollouts, scores, eps=config.train.advantage_eps, min_std=config.train.min_reward_std)
+        scored = run.grouping.groups(rollouts, scores, step)
+        groups, admission = admit(scored, run.admission, config.admission, step)
     with clock("reference"):
         asked = config.train.kl_coefficient > 0 or step % config.train.reference_every_steps == 0
         reference = run.reference.logprobs(groups) if asked else None
@@ -75,4 +74,5 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         version, figures = run.actor.update(groups, reference)
     with clock("sync"):
         run.rollouts.load_weights(run.actor.weights())
+    run.admission = admission
     record.step(step, version, groups, figures, reference, clock.wall_s)

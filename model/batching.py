@@ -47,6 +47,10 @@ def videos_per_text(videos: Any, texts: Sequence[str]) -> list[list[VideoRequest
     if all(map(_is_video, videos)):
         requests = [_request(video) for video in videos]
         return [requests] if len(texts) == 1 else _dealt(requests, texts, VIDEO_PLACEHOLDER, "video")
+    for sample, (given, text) in enumerate(zip(videos, texts, strict=False)):
+        # Where the text has no placeholder it is a sample without videos.
+        if given is not None and len(given) == 0 and VIDEO_PLACEHOLDER in text:
+            raise ValueError(f"Sample {sample} has a video without frames, which has nothing to encode.")
     return [[_request(video) for video in sample or ()] for sample in videos]
 
 
@@ -57,6 +61,8 @@ def _is_video(value: Any) -> bool:
 
 
 def _request(video: Any) -> VideoRequest:
+    if isinstance(video, list | tuple) and not video:
+        raise ValueError("A video without frames has nothing to encode.")
     if not _is_video(video):
         raise ValueError(
             "A video must be a file name, a list of pictures, an array of four axes or a dict with one of these as "

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 # The family changes its decoder from version to version and says so nowhere but in `version`.
 _DECODERS: dict[str, type[PreTrainedConfig]] = {"2.6": Qwen2Config, "4.0": LlamaConfig, "4.5": Qwen3Config}
 
-_FIRST_QWEN3 = 4.5
+_FIRST_QWEN3 = _FIRST_WITH_TIME = 4.5
 
 _HEAD_WIDTH = 128
 """Width of one resampler head in every released model; the number of heads follows from the hidden size."""
@@ -111,6 +111,11 @@ class MiniCPMVConfig(Qwen3Config):
             own = float(self.version) >= _FIRST_QWEN3
             self.head_dim = Qwen3Config.head_dim if own else self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
+
+    @property
+    def knows_time(self) -> bool:
+        """The resampler was trained on frames with their time, several in a package."""
+        return float(self.version) >= _FIRST_WITH_TIME
 
     @property
     def resampler_heads(self) -> int:

@@ -130,6 +130,12 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         """The decoder without its vocabulary head."""
         return self.llm.get_decoder()
 
+    def set_attn_implementation(self, attn_implementation: Any, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, which would warn that the vision tower is no model of its own, had it not its value."""
+        if attn_implementation in ("eager", "sdpa"):
+            self.config.vision_config._attn_implementation_internal = attn_implementation  # type: ignore[union-attr]
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As in transformers; the decoder keeps a vocabulary size of its own, which has to follow."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
@@ -145,9 +151,15 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             Per sample [K, Q, D], one row per package in the order of the placeholder spans; K = 0 without media.
 
         Raises:
-            ValueError: the arguments disagree about the number of samples, slices or frames.
+            ValueError: the arguments disagree about the number of samples, slices or frames, or a release without
+                time is given some.
         """
         media = MediaBatch.of(pixel_values, tgt_sizes, temporal_ids)
+        if not self.config.knows_time and any(package != [STILL] for package in media.packages):
+            raise ValueError(
+                f"temporal_ids hold frames with time or in packages, which MiniCPM-V {self.config.version} does not "
+                "know; leave them out, every frame is a picture of its own."
+            )
         if not media.strips:
             none_KQD = torch.empty(
                 (0, self.config.query_num, self.config.hidden_size), dtype=self.dtype, device=self.device

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from transformers.image_utils import load_image
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded, half a gigabyte of RGB; Pillow refuses larger files too."""
@@ -22,6 +21,10 @@ MAX_PIXELS = 178_956_970
 _CHANNEL_COUNTS = (1, 3, 4)
 _DATA_URL = re.compile(r"^data:image/[^,]*,|\s")
 """What surrounds the digits of base64 data."""
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")
+"""Formats whose further pictures are frames, not pages."""
+_TIMEOUT_S = 30.0
+"""Seconds that a server may be silent."""
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises about damaged data, depending on the format."""
 
@@ -41,8 +44,9 @@ def to_rgb(image: Any) -> Image.Image:
     """A picture as RGB: turned as its EXIF data say, its first frame if it moves, transparency dropped, not blended.
 
     Strings are file names, URLs or base64 data. Arrays may have their channels last or first; last wins where both
-    would do, so that a picture three pixels high is not mistaken for three channels. Floats are taken as 0..1, 16-bit
-    grey is cut to its upper 8 bits.
+    would do, so that a picture three pixels high is not mistaken for three channels. Floats are taken as 0..1 (Pillow's
+    own also as 0..255), 16-bit grey is cut to its upper 8 bits. A moving picture that was read further still shows its
+    first frame; give a `copy()` of another.
 
     Raises:
         ValueError: not a picture, a damaged one, or one without pixels or with more than `MAX_PIXELS`.
@@ -68,12 +72,17 @@ def _load(source: str) -> Image.Image:
         return _open(source, source, "is not an image of a known format")
     name = source if len(source) <= 200 else f"{source[:40]}..."
     if source.startswith(("http://", "https://")):
-        try:
-            return load_image(source)
-        except (*_UNREADABLE, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ValueError(f"{name} cannot be read as an image: {error}.") from error
+        return _open(BytesIO(_fetch(source, name)), name, "is not an image of a known format")
     nothing = "cannot be read as an image: there is no such file, and it is no URL or base64 data"
     return _open(BytesIO(_from_base64(source)), name, nothing)
+
+
+def _fetch(url: str, name: str) -> bytes:
+    try:
+        return httpx.get(url, timeout=_TIMEOUT_S, follow_redirects=True).raise_for_status().content
+    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{name} cannot be read as an image: {reason}.") from error
 
 
 def _from_base64(text: str) -> bytes:
@@ -98,16 +107,44 @@ def _open(source: str | BytesIO, name: str, unknown: str) -> Image.Image:
 
 def _pillow_to_rgb(image: Image.Image, name: str) -> Image.Image:
     _check_size(*image.size, name)
+    if image.format in _MOVING and image.tell():
+        return _first_frame(image, name)
     try:
+        image.load()
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            image = Image.fromarray(_to_bytes(np.asarray(image)))
-        elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
             image = image.convert("RGBA")  # what Pillow asks for; the colours are the same
-        return image.convert("RGB")
+        if image.mode != "F" and not image.mode.startswith("I"):
+            return image.convert("RGB")
     except _UNREADABLE as error:
         raise ValueError(f"{name} is damaged and cannot be decoded: {error}.") from error
+    return _from_deep(np.asarray(image), name)
+
+
+def _first_frame(image: Image.Image, name: str) -> Image.Image:
+    """RGB of the first frame of a moving picture that stands at another one, and is left there."""
+    frame = image.tell()
+    try:
+        image.seek(0)
+        first = image.copy()
+        image.seek(frame)
+    except (*_UNREADABLE, AttributeError) as error:  # closed, a picture has no file to go back in
+        raise ValueError(
+            f"{name} stands at frame {frame} and cannot go back to its first; give a copy() of the frame."
+        ) from error
+    return _pillow_to_rgb(first, name)
+
+
+def _from_deep(values: np.ndarray[Any, Any], name: str) -> Image.Image:
+    """RGB of grey in 16 or 32 bits or in floats."""
+    # Pillow's own conversion to floats keeps 0..255, files of floats hold 0..1; what is above 2 can only be the former.
+    if values.dtype.kind == "f" and values.min() >= 0 and 2 <= values.max() <= 255:
+        values = values.astype(np.uint8)
+    try:
+        return Image.fromarray(_to_bytes(values)).convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"{name} has values that are no brightness; scale them first. {error}") from error
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -156,6 +193,6 @@ def _to_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]
         return (array * 255).clip(0, 255).astype(np.uint8)
     if low < 0 or high > 65535:
         raise ValueError(f"An image array must hold values from 0 to 255, or 0 to 65535, got {low} to {high}.")
-    if array.dtype == np.uint16 or high > 255:
+    if (array.dtype.kind, array.dtype.itemsize) == ("u", 2) or high > 255:  # in whichever byte order
         return (array >> 8).astype(np.uint8)
     return array.astype(np.uint8)

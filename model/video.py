@@ -267,5 +267,10 @@ def _upright(frame: Any) -> Image.Image:
 
 def _unreadable(path: str, error: FFmpegError) -> ValueError:
     # "Invalid argument" is what FFmpeg says of a format that is not allowed.
-    reason = "its format is none of a video" if isinstance(error, av.error.ArgumentError) else error.strerror or error
+    if isinstance(error, av.error.ArgumentError):
+        reason: Any = "its format is none of a video"
+    elif isinstance(error, av.error.InvalidDataError):
+        reason = "it is damaged or cut short (an mp4 may have its index, the moov atom, at its end)"
+    else:
+        reason = error.strerror or error
     return ValueError(f"{path} cannot be read as a video: {reason}.")

@@ -19,10 +19,17 @@ _OPEN, _CLOSE = "<think>", "</think>"
 # Chat templates end a turn with such a token: `<|im_end|>`.
 _SPECIAL_TOKEN = re.compile(r"<\|[\w ]{1,32}\|>")
 _ANNOUNCED = re.compile(
-    r"\b(?:final\s{1,4}answer|answer)\b[\"'*_`\s]{0,8}(?::|=|\bis\b(?!\s{1,4}not\b))|答案\s{0,4}(?:：|:|是|为)|\\boxed\s{0,4}\{",
+    r"\b(?:final\s{1,4}answer|answer)\b[\"'*_`\s]{0,8}(?::|=|\bis\b(?!\s{1,4}not\b)\s{0,4}:?)|答案\s{0,4}(?:：|:|是|为)|\\boxed\s{0,4}\{",
     re.IGNORECASE,
 )
 _DECORATION = " \t\r\n*_`$\"'"
+
+
+DENIED = re.compile(
+    r"(?:\b(?:not|never|neither|nor|other\s+than|except|(?:any|every)thing\s+but|all\s+but)|n't)\s*[(\[\"'*]*\s*$",
+    re.IGNORECASE,
+)
+"""At the end of what stands before an answer: the answer is the one thing it is not."""
 
 
 def as_text(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rewards.answer_span import FULL_WIDTH, announced, as_text, tagged
+from rewards.answer_span import DENIED, FULL_WIDTH, announced, as_text, tagged
 
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\d[\d,.]{0,30}(?!\w)", re.ASCII)
 _WHOLE = re.compile(r"[-+]?(?:\d{1,15}|\d{1,3}(?:,\d{3}){1,4})(?:\.0{1,6})?", re.ASCII)
@@ -29,6 +29,7 @@ _WORDS = [
     "sixteen",
 ]
 _WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r"|none)\b", re.IGNORECASE)
+_FORMULA = re.compile(r"[<>=^%\\]")  # a reference that holds more than a count
 _MAX_CHARACTERS = 4000
 
 
@@ -38,18 +39,20 @@ def count(answer: str, gold: Any) -> float | None:
     A count that is announced (`Answer: 3`) may stand beside other numbers. Number words up to sixteen count where the
     answer has no digits.
     """
-    wanted = read_count(as_text(gold))
+    wanted = None if _FORMULA.search(as_text(gold)) else read_count(as_text(gold))
     return None if wanted is None else float(read_count(as_text(answer)) == wanted)
 
 
 def read_count(text: str) -> int | None:
     """The single whole number in a text, or None for none, several, or one that is not whole."""
     whole = tagged(text).translate(FULL_WIDTH)
-    found = announced(whole)
-    for candidate in (found, whole):
+    for candidate in (announced(whole), whole):
         if candidate is None or len(candidate) > _MAX_CHARACTERS:
             continue
-        numbers = {number.rstrip(".,") for number in _NUMBER.findall(candidate)}
+        found_numbers = list(_NUMBER.finditer(candidate))
+        numbers = {n.group().rstrip(".,") for n in found_numbers if not DENIED.search(candidate[: n.start()][-40:])}
+        if found_numbers and not numbers:
+            return None
         if not numbers:
             words = {word.lower() for word in _WORD.findall(candidate)}
             # `one` is also a pronoun, so beside another number word it says nothing.

@@ -19,6 +19,5 @@ def decimal_exact(answer: str, gold: Any) -> float | None:
 
 def _read(text: str) -> Decimal | None:
     text = text.strip().replace("−", "-")
-    if text.endswith(".") and "." not in text[:-1]:
-        text = text[:-1]
+    text = text.removesuffix(".")
     return Decimal(text) if _DECIMAL.fullmatch(text) else None

@@ -131,7 +131,10 @@ _VALUE = re.compile(
     rf"(?<![\w.^({{+*/-])(?:\(\s*)?({_NUMBER}(?:\s?\\?%)?)(?![\w^²³!(]|\.\d)|(?<=[^\W\da-zA-Z_])({_NUMBER})", re.ASCII
 )
 _VERB = re.compile(r"(?:\b(?:is|are|equals|est|es|be|to|of|total)\b|[=：为是は]|(?<!\d):|:(?!\d)|≈|\\approx)\s*")
-_DENIED = re.compile(r"\b(?:not|isn't|never|no|neither|nor|cannot|wrong|incorrect)\W+(?:\w+\W+)?$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|isn't|never|no|neither|nor|cannot|wrong|incorrect|other\s+than|except|(?:any|every)thing\s+but|all\s+but)\W+(?:\w+\W+)?$",
+    re.IGNORECASE,
+)
 _BOUND = re.compile(
     r"\b(?:(?:less|more|greater|fewer|larger|smaller) than|between|between .{1,40} and)\s*\$?$", re.IGNORECASE
 )
@@ -208,6 +211,8 @@ def _from_prose(text: str) -> str | None:
     """The value of the last sentence that has one."""
     sentences = [s for s in _SENTENCE.split(text) if s and s.strip()]
     for sentence in sentences[:-5:-1]:
+        if sentence.rstrip().endswith("?"):  # a question states nothing
+            continue
         bare = _tidy(_FILLER.sub("", sentence))
         if re.search(r"\w", bare) and re.search(r"\d|\$|\\", bare) and can_be_read(bare):
             return bare
@@ -246,7 +251,9 @@ def _value_in(sentence: str) -> str | None:
         # nor is a bound, or what is taken back.
         if _BOUND.search(before) or _REJECTED.match(sentence, chosen.end()):
             return None
-        if _DENIED.search(before) or re.search(r"\d\s*[,;]\s*$|\bor\b\s*$", before):
+        if _DENIED.search(before) or re.search(
+            r"\d\s*[,;]\s*$|\bor\b\s*$|[,;]\s*(?:maybe|perhaps|possibly)\s*$", before
+        ):
             return None
         return (chosen[1] or chosen[2]).strip()
     if last and not _DENIED.search(sentence[: last.start()]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import pays_for
 from rewards.boxes import Box, generalised_iou, intersection_over_union, read_boxes, rescale
 
 
@@ -25,6 +26,7 @@ def giou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scal
     return _of_one_pair(generalised_iou, answer, gold, image, pred_scale)
 
 
+@pays_for("hedged", "all_options", "boxes", "question")  # up to twice as many boxes as the reference has are matched
 def mean_iou_over_gold(
     answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None
 ) -> float | None:

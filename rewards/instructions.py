@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import pays_for
 from rewards.json_answer import read_json
 from rewards.language_consistency import script_share
 
@@ -26,6 +27,7 @@ _SCRIPTS = {
 Check = Callable[[str, Mapping[str, Any]], bool]
 
 
+@pays_for("stand_in", "repeated", "all_options", "hedged", "denied", "question", "word_dump", "boxes")
 def constraints(answer: str, gold: Any, all_of_them: bool = False) -> float | None:
     """Share of the constraints that the answer keeps, in [0, 1]; an empty answer keeps none.
 

@@ -28,7 +28,8 @@ def cosine_scaled(
     low + (high - low) / 2 * (1 + cos(pi * min(L / L_max, 1))), with low and high swapped for a wrong answer.
     """
     low, high = correct_range if correct else (wrong_range[1], wrong_range[0])
-    return low + (high - low) / 2 * (1 + math.cos(math.pi * min(length / max_len, 1.0)))
+    share = min(length / max_len, 1.0) if max_len > 0 else 1.0
+    return low + (high - low) / 2 * (1 + math.cos(math.pi * share))
 
 
 def len_reward(lengths: Sequence[int], correct: Sequence[bool]) -> list[float]:

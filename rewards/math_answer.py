@@ -12,6 +12,7 @@ import re
 from hybrid_rl.scorer_pool.declare import warmed_by
 from rewards.final_answer import box_run, boxed_answer, boxes, final_answer, unboxed, without_special_tokens
 from rewards.math_reading.compare import is_several, same_answer
+from rewards.math_reading.latex_reader import read_latex
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 # Beyond this, reading the text may cost more than the answer is worth: a longer one is not accepted.
@@ -24,6 +25,7 @@ _UNFINISHED = re.compile(r"=|(?<=[^\s({eE])\s*[-+*×·−]|\\text|\\cdot|\\times
 
 def _import_readers() -> None:
     same_answer("\\frac{1}{x+1}", "1/(1+x)")
+    read_latex("\\frac{1}{x}")  # the second reader builds its tables at the first call
 
 
 @warmed_by(_import_readers)

@@ -19,6 +19,8 @@ _MARKER = re.compile(
 )
 _STRONG = re.compile(r"boxed|answer|答案|故选|应选", re.IGNORECASE)
 _MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|mathit|bf|rm)\b\s?\{?|[*_`$\"]|\\[()\[\]]|</?[a-zA-Z]{1,12}>")
+_MAX_GOLD = 2000  # characters; no option is longer
+_MAX_MARKERS = 40  # from the end of a text; each costs a search for the options' texts
 
 
 def multiple_choice(answer: str, gold: Any, choices: Sequence[str] | None = None) -> float | None:
@@ -46,6 +48,8 @@ def _gold(gold: Any, reader: LabelReader, texts: dict[str, str]) -> frozenset[st
     parts = gold if isinstance(gold, list) else [gold]
     picked: set[str] = set()
     for part in parts:
+        if len(as_text(part)) > _MAX_GOLD:
+            return None
         text = _plain(as_text(part))
         by_text = {label for label, option in texts.items() if normal(option) == normal(as_text(part))}
         found = reader.whole(text) or (frozenset(by_text) if len(by_text) == 1 else None)
@@ -75,8 +79,8 @@ def _picked(answer: str, reader: LabelReader, texts: dict[str, str]) -> frozense
 
 def _marked(text: str, reader: LabelReader, texts: dict[str, str]) -> frozenset[str] | None:
     """The labels, or the option's text, behind the last strong marker that has some, else behind the last weak one."""
-    weak = strong = None
-    for marker in _MARKER.finditer(text):
+    weak = None
+    for marker in list(_MARKER.finditer(text))[: -_MAX_MARKERS - 1 : -1]:
         rest = text[marker.end() : marker.end() + 300]
         line = rest.lstrip().partition("\n")[0]
         found = reader.behind_marker(rest)
@@ -85,10 +89,9 @@ def _marked(text: str, reader: LabelReader, texts: dict[str, str]) -> frozenset[
         if found is None:
             continue
         if _STRONG.search(marker.group()):
-            strong = found
-        else:
-            weak = found
-    return strong if strong is not None else weak
+            return found
+        weak = found if weak is None else weak
+    return weak
 
 
 def _by_text(answer: str, texts: dict[str, str], *, whole: bool = False) -> frozenset[str] | None:

@@ -12,7 +12,9 @@ _SPEAKS_OF_A_LABEL = re.compile(
     r"\s+(?:is|are|was|because|since|as|per|and|or|but|by|for|not|would|should|must|seems|fits|holds|follows)\b",
 )
 _NEGATED = re.compile(
-    r"(?:\bnot|n't|\bnever|\bneither|\bnor|不是|不选|排除|并非)\s*(?:\boption\s+)?[(\[]?\s*$", re.IGNORECASE
+    r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bother than|\bexcept|\b(?:\w+thing|all) but|不是|不选|排除|并非)"
+    r"\s*(?:\boption\s+)?[(\[]?\s*$",
+    re.IGNORECASE,
 )
 _REFUTED = re.compile(
     r"[)\]]?\s*(?:(?:is|are|was|must be|seems)\s+(?:not\b|wrong|incorrect|false|out\b|impossible)|不对|是错|错误)",
@@ -22,7 +24,7 @@ _AROUND_SEVERAL = re.compile(r"^(?:[Bb]oth\s+|[(\[](?=\s?\w+\s?[,、，]))")
 _JOIN = r"\s*(?:,|;|/|&|、|\band\b|和|与|及|\s)\s*"
 # `Vitamin C`, `Plan B`: part of a name.
 _NAMED_AFTER = re.compile(r"\b[A-Z][a-z]+(?<!ly)\s$")
-_OR = re.compile(r"[)\]]?\s*(?:,\s*)?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
+_OR = re.compile(r"[)\]]?\s*(?:,\s*|\()?(?:\bor\b|或者?|还是)\s*(?:option\s+)?[(\[]?\s*(?:[A-Z]|\d)", re.IGNORECASE)
 
 
 def option_labels(choices: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import pays_for
 from rewards.answer_span import as_text, tagged
 
+_PIECE = 4096
 _KEPT = {"table", "thead", "tbody", "tfoot", "tr", "td", "th"}
 _CELLS = {"td", "th"}
 # The distance of two trees of n nodes takes about n^3 steps in Python; this bounds it to about a second.
@@ -16,6 +18,7 @@ _MAX_CHARACTERS = 100_000
 _MAX_CELL = 500
 
 
+@pays_for("repeated", "hedged", "boxes")  # of several tables the first is read
 def teds(answer: str, gold: Any) -> float | None:
     """1 - TED(answer, gold) / max(nodes), in [0, 1]; cells cost the edit distance of their texts over the longer one.
 
@@ -136,7 +139,12 @@ def _read(text: str) -> _Node | None:
         return None
     reader = _TableReader()
     try:
-        reader.feed(text)
+        start = 0
+        while start < len(text) and not reader.done:  # what follows the table, or too large a one, is not parsed
+            end = text.find("<", start + _PIECE)  # at a tag, so that no word is cut in two
+            end = len(text) if end < 0 else end
+            reader.feed(text[start:end])
+            start = end
     except (AssertionError, ValueError):  # the parser's way to give up on broken declarations
         return None
     return reader.root if reader.nodes <= _MAX_NODES else None

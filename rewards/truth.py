@@ -9,7 +9,7 @@ from rewards.answer_span import answer_span, as_text
 
 _TRUE = {"y", "yes", "t", "true", "1", "correct", "right", "是", "对", "正确"}
 _FALSE = {"n", "no", "f", "false", "0", "incorrect", "wrong", "否", "不是", "不对", "错", "错误"}
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*")
 _MAX_WORDS = 200
 
 
@@ -28,4 +28,8 @@ def _read(text: str) -> bool | None:
         return None
     if len(words) > 2 and words[1] in ("and", "or") and words[2] in _TRUE | _FALSE:
         return None
+    if len(words) > 1 and (
+        words[0] in "01" or (words[1] in _TRUE | _FALSE and (words[1] in _TRUE) != (words[0] in _TRUE))
+    ):
+        return None  # a number among others; `yes / no`
     return words[0] in _TRUE

@@ -34,7 +34,7 @@ class Budgets:
             raise ConfigError(f"mode {request.mode} has no thought; remove modes.kinds.{request.mode}.max_think_tokens")
         if request.mode not in self._closing:
             self._closing[request.mode] = self._chat.encode(self._chat.closing_text(request.mode))
-        return ThinkingBudget(self, request, self._closing[request.mode], self._chat.opening(request.mode))
+        return ThinkingBudget(self, request, self._closing[request.mode], self._chat.beginning(request.mode))
 
     @property
     def tags(self) -> tuple[str, str]:
@@ -52,17 +52,18 @@ class ThinkingBudget:
 
     Args:
         closing: ids that close a thought and lead over to the answer.
-        opening: what the prompt puts at the beginning of the turn.
+        beginning: what the prompt puts at the beginning of the turn, and the mode token. The tokens behind it are
+            what is followed.
     """
 
-    def __init__(self, budgets: Budgets, request: Request, closing: tuple[int, ...], opening: str) -> None:
+    def __init__(self, budgets: Budgets, request: Request, closing: tuple[int, ...], beginning: str) -> None:
         assert request.max_think_tokens is not None
         self._budgets = budgets
         self._limit = request.max_think_tokens
         self._closing = closing
         self._open_tag, self._close_tag = budgets.tags
-        self._recent = opening
-        self._thinking = opening.rfind(self._open_tag) > opening.rfind(self._close_tag)
+        self._recent = beginning
+        self._thinking = beginning.rfind(self._open_tag) > beginning.rfind(self._close_tag)
         self._thought: list[int] = []
         self._pending: deque[int] = deque()
         self.closed_by_force = False

@@ -25,11 +25,12 @@ from rollouts.thinking_budget import Budgets, ThinkingBudget
 
 @dataclass(slots=True)
 class _Response:
-    """A response in the making."""
+    """A response in the making. It begins with the tokens of `mode_token`."""
 
     place: int
     request: Request
     uniforms: np.ndarray
+    mode_token: tuple[int, ...]
     budget: ThinkingBudget | None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -39,14 +40,18 @@ class _Response:
     @property
     def forced(self) -> int | None:
         """The token that comes next by force; None where it is sampled."""
+        if len(self.ids) < len(self.mode_token):
+            return self.mode_token[len(self.ids)]
         return self.budget.forced() if self.budget is not None else None
 
     def add(self, token: int, logprob: float, stop_ids: tuple[int, ...]) -> None:
         forced = self.forced is not None
+        of_mode = len(self.ids) < len(self.mode_token)
         self.ids.append(token)
-        self.logprobs.append(0.0 if forced else logprob)
+        # A mode token may be trained as the model's choice (`modes.forced_tokens`); what closes a thought never is.
+        self.logprobs.append(0.0 if forced and not of_mode else logprob)
         self.sampled.append(not forced)
-        if self.budget is not None:
+        if self.budget is not None and not of_mode:
             self.budget.add(token)
         if token in stop_ids and not forced:
             closed = self.budget is not None and self.budget.closed_by_force
@@ -73,7 +78,13 @@ class TorchEngine:
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         responses = [
-            _Response(place, request, _uniforms(request.seed, request.max_new_tokens), self._budgets.of(request))
+            _Response(
+                place,
+                request,
+                _uniforms(request.seed, request.max_new_tokens),
+                self._policy.format.forced_ids(request.mode),
+                self._budgets.of(request),
+            )
             for place, request in enumerate(requests)
         ]
         # Requests with the largest budgets share a batch, so that short ones do not keep it waiting.
@@ -134,6 +145,7 @@ class TorchEngine:
         for b, response in enumerate(active):
             if response.forced is not None:
                 tokens_B[b] = response.forced
+                logprobs_B[b] = logprobs_BV[b, response.forced]
             elif response.request.temperature == 0:
                 tokens_B[b] = logprobs_BV[b].argmax()
                 logprobs_B[b] = logprobs_BV[b].max()

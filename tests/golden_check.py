@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-# Nothing here may ask the network.
+# Nothing here may ask the network, and standard error is for what is wrong.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from golden.full_model import check_scenario, check_video_first

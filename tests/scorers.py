@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 
@@ -44,6 +45,21 @@ def lies(text: str) -> float:
 def secrets(text: str) -> float:
     """How many variables of the environment hold the text."""
     return float(sum(text in value for value in os.environ.values()))
+
+
+def phone_home(text: str) -> float:
+    """Opens a connection to HOST PORT and sends a line, as a reward that leaks would."""
+    host, port = text.split()
+    with socket.create_connection((host, int(port)), timeout=2) as connection:
+        connection.sendall(b"secret\n")
+    return 1.0
+
+
+def spies(text: str) -> float:
+    """How often NAME stands in the environment of process PID, given as `PID NAME`."""
+    pid, name = text.split()
+    with open(f"/proc/{pid}/environ") as file:
+        return float(file.read().count(name))
 
 
 def at_most_one(answer: str) -> float | None:

@@ -42,7 +42,7 @@ def test_markers_are_whole_words_in_any_case(text: str, count: int) -> None:
 def measured(*rollouts: Rollout) -> dict[str, float]:
     groups = make_groups(rollouts, [Score(value=1.0)] * len(rollouts), eps=1e-4, min_std=1e-6)
     thoughts: Any = {"short": "closed", "long": "opened"}
-    return thought_metrics(groups, thoughts, {"short": 0.5, "long": 0.5}, MARKERS)
+    return thought_metrics(groups, thoughts, MARKERS)
 
 
 def test_thought_in_a_mode_without_it_is_seen_in_tags_and_outside(make_rollout: Callable[..., Rollout]) -> None:
@@ -56,7 +56,6 @@ def test_thought_in_a_mode_without_it_is_seen_in_tags_and_outside(make_rollout: 
     assert found["visible_thought/short"] == 0.5
     assert found["reflections_per_1k/short"] == 250.0  # three in twelve tokens
     assert "empty_thought/short" not in found
-    assert found["share/short"] == 1.0 and found["share_asked/short"] == 0.5
 
 
 def test_a_thought_may_doubt_itself_and_an_empty_one_is_counted(make_rollout: Callable[..., Rollout]) -> None:

@@ -28,7 +28,7 @@ from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.rollout import RolloutWorker
 from rollouts.torch_engine import TorchEngine
 
-MODES = ["modes.kinds.short.max_new_tokens=7", "modes.kinds.long.max_new_tokens=9"]
+MODES = ["modes.kinds.short.max_new_tokens=7", "modes.kinds.long.max_new_tokens=12"]
 QUESTIONS = ("What is it?", "Say what you can see in it.", "And this?", "Once more, but in a rather long question?")
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config import KindConfig, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import DataError
@@ -150,3 +151,91 @@ def test_digit_prompts_carry_their_pixels(tiny_policy: Policy) -> None:
     source = DigitStrips(name="d", split="train", seed=0, task="sum")
     inputs = tiny_policy.format.inputs(source[0], "long")
     assert set(inputs.media) >= {"pixel_values", "tgt_sizes", "image_bound"}
+
+
+# --- where the answer begins -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(thought=texts, answer=texts)
+def test_what_precedes_the_answer_and_the_answers_ids_are_what_the_template_writes(
+    tiny_policy: Policy, mode: str, thought: str, answer: str
+) -> None:
+    chat = tiny_policy.format
+    written = chat.response_ids(prompt(), mode, thought if mode == "long" else "", answer)
+    start = chat.answer_start(written, mode)
+    assert start is not None
+    assert (*written[:start], *chat.answer_ids(prompt(), mode, answer)) == written[:-1]
+    sampled = chat.response_ids(prompt(), mode, thought if mode == "long" else "", "some other answer")
+    assert sampled[: chat.answer_start(sampled, mode)] == written[:start]
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "before"),
+    [
+        ("short", "42", ""),
+        ("short", "a</think>42", ""),  # an unasked thought earns nothing
+        ("short", "<think>\nhm", None),
+        ("long", "4+2\n</think>\n\n42", "4+2\n</think>\n\n"),
+        ("long", "4+2\n</think>42", "4+2\n</think>"),
+        ("long", "a</think>b</think>\n42", "a</think>b</think>\n"),
+        ("long", "4+2\n</think>\n\n", "4+2\n</think>\n\n"),
+        ("long", "4+2 and on", None),
+        ("long", "a</think>b<think>c", None),
+    ],
+)
+def test_an_answer_begins_behind_the_last_closed_thought(
+    tiny_policy: Policy, mode: str, text: str, before: str | None
+) -> None:
+    tokenizer, chat = tiny_policy.processor.tokenizer, tiny_policy.format
+    ids = tokenizer.encode(text)
+    for sampled in (ids, [*ids, chat.stop_ids(mode)[0]]):
+        start = chat.answer_start(sampled, mode)
+        assert (None if start is None else tokenizer.decode(sampled[:start])) == before
+        assert (start is None) == (chat.parse(sampled, mode).answer is None)
+
+
+def test_no_thought_is_an_empty_block_or_nothing(tiny_policy: Policy) -> None:
+    chat = tiny_policy.format
+    assert chat.no_thought_ids("short") == ()
+    bare = (*chat.prompt_ids(prompt(), "long"), *chat.no_thought_ids("long"))
+    decode = tiny_policy.processor.tokenizer.decode
+    assert decode(bare) == decode(chat.prompt_ids(prompt(), "short"))
+    assert chat.modes == MODES
+
+
+def test_with_the_choice_left_to_the_model_the_answer_begins_where_it_does() -> None:
+    config = load_config(DEFAULT_CONFIG, SMALL)
+    modes = config.modes.model_copy(update={"kinds": {"auto": KindConfig(max_new_tokens=20)}, "long_ratio": None})
+    chat = load_policy(config.model, modes, seed=0, search=config.search).format
+    tokenizer = chat._tokenizer
+    assert chat.parse(tokenizer.encode("7"), "auto").answer == "7"
+    assert chat.answer_start(tokenizer.encode("7"), "auto") == 0
+    thinking = tokenizer.encode("<think>\na\n</think>\n\n7")
+    assert chat.answer_start(thinking, "auto") == len(thinking) - 1
+    assert chat.answer_ids(prompt(), "auto", "7") == tuple(tokenizer.encode("7"))
+    assert chat.no_thought_ids("auto") == ()
+
+
+PIECES = ["a", "</", "think", ">", ">\n\n", ">1", "\n\n", "\n", " 12", "12", "<think>"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a", "</", "think", ">", "\n\n", "12"], 5),
+        (["a", "</", "think", ">\n\n", "12"], 4),  # the tag's last piece brings the blanks
+        (["a", "</", "think", ">", "\n\n", "\n", "12"], 6),
+        (["a", "</", "think", ">", " 12"], 4),  # a blank that is part of the answer's token
+        (["a", "</", "think", ">1", "12"], None),  # no edge between tag and answer
+        (["a", "</", "think", ">", "\n"], 5),
+        (["a", "</", "think"], None),
+        (["a", "</", "think", ">", "<think>", "a"], None),
+    ],
+)
+def test_closing_tags_in_pieces(pieces: list[str], expected: int | None) -> None:
+    def decode(ids: Any) -> str:
+        return "".join(PIECES[i] for i in ids)
+
+    ids = [PIECES.index(piece) for piece in pieces]
+    assert answer_start(ids, decode, ("<think>", "</think>"), thinking=True) == expected

@@ -302,3 +302,27 @@ def test_a_killed_worker_ends_the_run_and_the_checkpoint_before_is_usable(
         for path in (folder / "rollouts" / "step_000001.jsonl" for folder in (run, alone))
     ]
     assert sampled[0] == sampled[1]
+
+
+def test_ctrl_c_in_a_lora_run_leaves_an_adapter_to_go_on_with(
+    terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    from hybrid_rl.config import load_config
+    from model import tiny_minicpmv
+
+    model, processor = tiny_minicpmv(7, **load_config(DEFAULT_CONFIG, SMALL).model.args)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "base")
+    run = tmp_path / "run"
+    lora = [f"model.path={tmp_path / 'base'}", "model.lora={rank: 4}"]
+    process = terminal("train", DEFAULT_CONFIG, *SMALL, *lora, f"run.dir={run}", "evaluation=null", "run.steps=400")
+    process.wait_for(r"step +1/400")
+    process.process.send_signal(signal.SIGINT)
+    assert process.end() == 130, process.errors
+    done = summary(run)["steps"]
+    checkpoint = run / "checkpoints" / f"step_{done:06d}"
+    assert (checkpoint / "adapter_model.safetensors").is_file() and not (checkpoint / "model.safetensors").exists()
+    again = terminal("train", "--resume", run)
+    again.wait_for(rf"step +{done + 1}/400")
+    again.process.send_signal(signal.SIGINT)
+    assert again.end() == 130 and summary(run)["steps"] > done

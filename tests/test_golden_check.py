@@ -263,7 +263,7 @@ def test_the_command_passes_on_the_whole_set() -> None:
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout)
     assert all(case["ok"] for case in report["cases"])
-    assert done.returncode == 0 and not report["not_run"]
+    assert done.returncode == 0 and not report["not_run"] and done.stderr == ""
 
 
 @needs_golden

@@ -83,7 +83,8 @@ def test_a_part_that_decides_nearly_everything_is_named() -> None:
     watch = PartWatch(["accuracy", "style"], ["long"], past=[row(0.5, 0.5, 0.99)] * 19)
     assert "rewards.style has made up more than 95 % of the advantage" in watch.step(row(0.5, 0.5, 0.97))[0]
     assert not PartWatch(["accuracy", "style"], ["long"], past=[row(0.5, 0.5, 0.99)] * 19).step(row(0.5, 0.5, 0.9))
-    assert not PartWatch(["style"], ["long"], past=[row(0.5, 0.5, 1.0)] * 19).step(row(0.5, 0.5, 1.0))
+    accuracy = {"part/accuracy/long": 0.5, "part_std/accuracy/long": 0.5, "part_share/accuracy/long": 1.0}
+    assert not PartWatch(["accuracy", "style"], ["long"], past=[accuracy] * 19).step(accuracy)
 
 
 def test_a_resumed_run_does_not_repeat_what_was_said() -> None:

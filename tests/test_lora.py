@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,22 @@ from test_run import assert_same_run, interrupt_after, metrics, summary
 import hybrid_rl
 from hybrid_rl.algorithm.advantage import Group, make_groups
 from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.build import plan_run
 from hybrid_rl.config import Config, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError, Interrupted, RunFolderError
+from hybrid_rl.exporting import export
+from hybrid_rl.insight.formats import short_count
 from hybrid_rl.preflight import prepare
 from hybrid_rl.quiet import quiet_transformers
-from hybrid_rl.records import Outcome, Score
-from hybrid_rl.saved import answer, evaluate_saved, open_saved
+from hybrid_rl.records import AnswerQuery, Outcome, Score
+from hybrid_rl.saved import Saved, answer, evaluate_saved, open_saved
 from hybrid_rl.train import resume
 from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.cluster import InProcess
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.rollout import RolloutWorker
+from hybrid_rl.workers.served_policy import ServedPolicy
 from hybrid_rl.workers.setup import WorkerSetup
 
 LORA = ["model.lora={rank: 4, alpha: 8}", "train.optimizer.learning_rate=0.01"]
@@ -125,6 +131,25 @@ def test_the_reference_is_the_base(lora_config: Callable[..., Config], small_con
     assert all(p.requires_grad for p in actor._policy.trained_parameters().values())
 
 
+def test_rewards_are_served_the_base_as_the_initial_policy(
+    lora_config: Callable[..., Config], small_config: Any, base: Path
+) -> None:
+    setup = setup_of(lora_config())
+    worker, actor = RolloutWorker(setup), ActorWorker(setup)
+    actor.update(groups_of(lora_config(), worker), None)
+    worker.load_weights(actor.weights())
+    handle = ServedPolicy(setup, [InProcess(lambda: worker)], None)
+    asked = DigitStrips(name="d", split="train", seed=0, task="read")[0]
+    target = handle.format.answer_ids(asked, "long", asked.gold)
+    queries = [AnswerQuery(prompt=asked, mode="long", prefix_ids=ids, target_ids=target) for ids in ((), (16, 17))]
+    reference = ReferenceWorker(setup_of(small_config(f"model.path={base}")))
+    initial = handle.answer_logprobs(queries, initial=True)
+    assert initial == reference.initial_answer_logprobs(queries)
+    current = handle.answer_logprobs(queries)
+    assert max(abs(a - b) for x, y in zip(initial, current, strict=True) for a, b in zip(x, y, strict=True)) > 1e-4
+    assert handle.answer_logprobs(queries, initial=True) == initial
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     """A run of three steps with a checkpoint after each of the last two."""
@@ -148,6 +173,16 @@ def test_a_checkpoint_holds_the_adapter_and_names_the_base(finished: Path, base:
     described = json.loads((checkpoint / "adapter_config.json").read_text())
     assert (described["r"], described["lora_alpha"]) == (4, 8)
     assert described["base_model_name_or_path"] == str(base)
+
+
+def test_the_summary_counts_the_base_and_the_adapter_apart(finished: Path, base: Path) -> None:
+    num_base = sum(t.numel() for t in load_file(base / "model.safetensors").values())
+    stored = load_file(finished / "checkpoints" / "step_000003" / "adapter_model.safetensors")
+    num_adapter = sum(t.numel() for t in stored.values())
+    assert summary(finished)["policy"] == {"parameters": num_base, "trained_parameters": num_adapter}
+    page = (finished / "report.html").read_text()
+    for name, count in (("parameters", num_base), ("trained", num_adapter)):
+        assert f"<dt>{name}</dt><dd>{short_count(count)}</dd>" in page
 
 
 def test_peft_itself_loads_the_checkpoint(finished: Path, base: Path, lora_config: Callable[..., Config]) -> None:
@@ -209,6 +244,52 @@ def test_ray_workers_train_the_same_adapter(finished: Path, lora_config: Callabl
     assert (finished / name).read_bytes() == (folder / name).read_bytes()
 
 
+# --- what goes missing ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved(finished: Path, tmp_path: Path) -> Path:
+    """The finished run as if it had been interrupted after its second step, with a config that names a gone base."""
+    run = Path(shutil.copytree(finished, tmp_path / "moved"))
+    shutil.rmtree(run / "checkpoints" / "step_000003")
+    (run / "summary.json").unlink()
+    config = load_config(run / "config.yaml")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(str(config.model.path), str(tmp_path / "gone")))
+    return run
+
+
+def test_a_base_that_was_moved_away_is_named(moved: Path, tmp_path: Path) -> None:
+    there = (
+        rf"{tmp_path / 'gone'}, .* is not there any more.*; put it back, or set model\.path in the run's config\.yaml"
+    )
+    for use in (
+        lambda: resume(moved),
+        lambda: evaluate_saved(open_saved(moved), 1),
+        lambda: answer(open_saved(moved), "?", [], None, seed=0),
+        lambda: export(open_saved(moved), tmp_path / "out"),
+    ):
+        with pytest.raises(ConfigError, match=there):
+            use()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_damaged_file_of_a_checkpoint_is_named(
+    finished: Path, base: Path, lora_config: Callable[..., Config], tmp_path: Path, name: str, share: float
+) -> None:
+    checkpoint = Path(shutil.copytree(finished / "checkpoints" / "step_000003", tmp_path / "checkpoint"))
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(RunFolderError, match=rf"{name} cannot be read: .*; restore it, or start the run anew"):
+        ActorWorker(setup_of(lora_config(), checkpoint))
+    if name.startswith("adapter"):
+        with pytest.raises(RunFolderError, match=rf"{name} cannot be read"):
+            export(Saved(lora_config(), str(checkpoint)), tmp_path / "out", adapter_only=True)
+        assert not (tmp_path / "out").exists()
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------
 
 
@@ -230,6 +311,28 @@ def test_bad_settings_are_refused(lora_config: Callable[..., Config], overrides:
 def test_layers_that_do_not_exist_are_refused_before_anything_is_loaded(lora_config: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"no linear layer 'c_attn'; there are .*q_proj"):
         prepare(lora_config("model.lora={target_modules: [c_attn]}"))
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ("{resampler: 0.5}", r"^train\.optimizer\.learning_rate_scale: the adapter has no layers of part 'resampler'"),
+        ("{decoder: 0}", "^train.optimizer.learning_rate_scale freezes every part"),
+    ],
+)
+def test_a_scale_that_finds_no_layer_is_refused_in_the_plan(
+    lora_config: Callable[..., Config], scale: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_run(lora_config(f"train.optimizer.learning_rate_scale={scale}"))
+
+
+def test_the_plan_counts_what_the_optimizer_changes(lora_config: Callable[..., Config]) -> None:
+    lora = "model.lora={rank: 4, parts: [resampler, decoder]}"
+    config = lora_config(lora, "train.optimizer.learning_rate_scale={decoder: 0}")
+    actor = ActorWorker(setup_of(config))
+    trained = {name: p for name, p in actor._policy.trained_parameters().items() if name.startswith("resampler.")}
+    assert prepare(config).num_trained_parameters == sum(p.numel() for p in trained.values()) > 0
 
 
 def test_parts_choose_the_layers(lora_config: Callable[..., Config]) -> None:

@@ -2,6 +2,9 @@
 
 import base64
 import io
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_sample_images
 
+from hybrid_rl.errors import DataError
+from hybrid_rl.images import FileImage, open_image
+from hybrid_rl.insight.thumbnails import thumbnail
 from model import MiniCPMVImageProcessor, MiniCPMVProcessor
 from model.byte_tokenizer import byte_tokenizer
 from model.pictures import MAX_PIXELS, to_rgb
@@ -83,6 +89,66 @@ def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path) -> None:
         assert [colour(image, (x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
 
 
+def of_every_kind(image: Image.Image, path: Path) -> list[Any]:
+    """The same picture as a file, an opened file and base64 data."""
+    image.save(path)
+    return [str(path), Image.open(path), base64.b64encode(path.read_bytes()).decode()]
+
+
+DEEP = {
+    "floats to 1": (np.array([[0, 0.5, 1]], np.float32), [0, 127, 255]),
+    "floats to 255": (np.array([[0, 127.9, 255]], np.float32), [0, 127, 255]),
+    "floats that overshoot": (np.array([[-0.1, 0.5, 1.1]], np.float32), [0, 127, 255]),
+    "16 bits": (np.array([[0, 25600, 65535]], np.uint16), [0, 100, 255]),
+    "16 bits, dark": (np.array([[0, 255, 256]], np.uint16), [0, 0, 1]),
+    "16 of 32 bits": (np.array([[0, 25600, 65535]], np.int32), [0, 100, 255]),
+    "8 of 32 bits": (np.array([[0, 100, 255]], np.int32), [0, 100, 255]),
+}
+BEYOND = {
+    "heights": (np.array([[-9, 300, 1000]], np.float32), "floats"),
+    "no numbers": (np.array([[0, np.nan, 1]], np.float32), "floats"),
+    "32 bits": (np.array([[0, 9, 2**31 - 1]], np.int32), "or 0 to 65535"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_grey_is_scaled_alike_here_and_in_hybrid_rl(tmp_path: Path, name: str) -> None:
+    values, expected = DEEP[name]
+    for image in of_every_kind(Image.fromarray(values), tmp_path / "deep.tif"):
+        assert [colour(image, (x, 0)) for x in range(3)] == [(v,) * 3 for v in expected]
+    assert np.array_equal(open_image(FileImage(str(tmp_path / "deep.tif"))), to_rgb(tmp_path / "deep.tif"))
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_values_that_are_no_brightness_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    values, message = BEYOND[name]
+    for image in of_every_kind(Image.fromarray(values), tmp_path / "deep.tif")[:2]:
+        with pytest.raises(ValueError, match=rf"deep\.tif has values that are no brightness.*{message}"):
+            to_rgb(image)
+    with pytest.raises(DataError, match=rf"deep\.tif cannot be decoded \(its .*{message}"):
+        open_image(FileImage(str(tmp_path / "deep.tif")))
+
+
+def test_a_picture_at_an_address_is_read_like_a_file(tmp_path: Path) -> None:
+    Image.fromarray(DEEP["16 bits"][0]).save(tmp_path / "deep.png")
+    (tmp_path / "words.png").write_text("words")
+    handler = partial(SilentHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert colour(f"{address}/deep.png", (1, 0)) == (100, 100, 100)
+        with pytest.raises(ValueError, match=r"words\.png is not an image of a known format"):
+            to_rgb(f"{address}/words.png")
+        with pytest.raises(ValueError, match=r"gone\.png cannot be read as an image: .*404"):
+            to_rgb(f"{address}/gone.png")
+        server.shutdown()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
 def test_modes_become_rgb() -> None:
     assert colour(Image.new("CMYK", (2, 2), (0, 255, 255, 0))) == (255, 0, 0)
     assert colour(Image.new("1", (2, 2), 1)) == (255, 255, 255)
@@ -104,6 +170,24 @@ def test_the_first_frame_of_a_gif_is_shown(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), name) for name in ("red", "blue")]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     assert colour(tmp_path / "two.gif") == (255, 0, 0)
+    with Image.open(tmp_path / "two.gif") as opened:
+        opened.seek(1)
+        assert colour(opened) == (255, 0, 0) and opened.tell() == 1
+        assert colour(opened.copy()) == (0, 0, 255)
+    opened = Image.open(tmp_path / "two.gif")
+    opened.seek(1)
+    opened.load()
+    opened.close()
+    with pytest.raises(ValueError, match=r"two\.gif stands at frame 1 and cannot go back to its first"):
+        to_rgb(opened)
+
+
+def test_a_page_of_a_document_is_the_one_that_was_turned_to(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (4, 4), name) for name in ("red", "blue")]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "two.tif") as opened:
+        opened.seek(1)
+        assert colour(opened) == (0, 0, 255)
 
 
 def test_a_picture_stands_as_its_exif_data_say(tmp_path: Path) -> None:
@@ -117,6 +201,9 @@ def test_a_picture_stands_as_its_exif_data_say(tmp_path: Path) -> None:
         assert upright.size == (20, 40)
         assert (upright.getpixel((10, 5)), upright.getpixel((10, 35))) == ((0, 0, 0), (255, 255, 255))
         assert to_rgb(upright).size == (20, 40)  # once, not again
+    assert np.array_equal(open_image(FileImage(str(tmp_path / "phone.png"))), upright)
+    shown = thumbnail(tmp_path, "phone.png")
+    assert Image.open(io.BytesIO(base64.b64decode(shown.uri.partition(",")[2]))).size == (20, 40)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["RGB", "L", "RGBA", "CMYK", "I;16", "P", "1", "LA"]))

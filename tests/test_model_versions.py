@@ -74,7 +74,7 @@ def test_saving_keeps_every_name_of_the_release(tmp_path: Path, version: float) 
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
     assert {name: tuple(t.shape) for name, t in again.state_dict().items()} == tiny.all_shapes(version)
     with torch.no_grad():
-        assert torch.equal(again(**tiny.media()).logits, model(**tiny.media()).logits)
+        assert torch.equal(again(**tiny.media(version)).logits, model(**tiny.media(version)).logits)
 
 
 def test_pictures_look_the_same_to_every_release(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_pictures_look_the_same_to_every_release(tmp_path: Path) -> None:
         decoder = tiny.values(tiny.decoder_shapes(version))
         folder = tiny.write(tmp_path / str(version), tiny.config_of(version), shared | decoder)
         model = AutoModel.from_pretrained(folder)
-        inputs = tiny.media()
+        inputs = tiny.media(2.6)
         with torch.no_grad():
             features.append(
                 model.get_image_features(inputs["pixel_values"], inputs["tgt_sizes"], inputs["temporal_ids"])[0]
             )
-    assert features[0].shape == (2, tiny.QUERIES, tiny.D)
+    assert features[0].shape == (3, tiny.QUERIES, tiny.D)
     assert torch.equal(features[0], features[1]) and torch.equal(features[1], features[2])
 
 
@@ -114,7 +114,7 @@ def test_an_omni_model_loads_without_ears_and_voice(tmp_path: Path, version: flo
     assert model.config.audio_config["d_model"] == 8
     seeing = AutoModel.from_pretrained(tiny.write(tmp_path / "seeing", tiny.config_of(version), tensors))
     with torch.no_grad():
-        assert torch.equal(model(**tiny.media()).logits, seeing(**tiny.media()).logits)
+        assert torch.equal(model(**tiny.media(version)).logits, seeing(**tiny.media(version)).logits)
     model.save_pretrained(tmp_path / "again")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is left out of what was saved here
@@ -138,3 +138,16 @@ def test_a_config_made_by_hand_is_the_newest_release() -> None:
     assert isinstance(MiniCPMVConfig(version=4).decoder_config(), LlamaConfig)
     with pytest.raises(ValueError, match=r"version 9 is not supported"):
         MiniCPMVConfig(version=9).decoder_config()
+
+
+def test_a_release_without_time_refuses_frames_with_time(tmp_path: Path) -> None:
+    config = tiny.config_of(2.6)
+    model = AutoModel.from_pretrained(tiny.write(tmp_path, config, tiny.values(tiny.all_shapes(2.6))))
+    inputs = tiny.media(2.6)
+    num_slices = len(inputs["pixel_values"][0])
+    with torch.inference_mode():
+        stills = model(**inputs | {"temporal_ids": [[[-1]] * num_slices]}).logits
+        assert torch.equal(stills, model(**inputs | {"temporal_ids": None}).logits)
+        for ticks in ([[0]] * num_slices, [[-1] * num_slices]):
+            with pytest.raises(ValueError, match=r"temporal_ids hold frames .*, which MiniCPM-V 2\.6 does not know"):
+                model(**inputs | {"temporal_ids": [ticks]})

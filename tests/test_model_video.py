@@ -189,7 +189,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path, name: str) -> None:
 def test_a_film_cut_short_is_refused(tmp_path: Path, film: str) -> None:
     half = tmp_path / "half.mp4"
     half.write_bytes(Path(film).read_bytes()[:-2000])
-    with pytest.raises(ValueError, match=r"half\.mp4 cannot be read as a video"):
+    with pytest.raises(ValueError, match=r"half\.mp4 cannot be read as a video: it is damaged or cut short .*moov"):
         open_clip(str(half))
 
 
@@ -205,6 +205,18 @@ def test_a_film_cut_short_is_refused(tmp_path: Path, film: str) -> None:
 def test_other_things_are_refused(video: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_clip(video)
+
+
+@pytest.mark.parametrize("videos", [[[]], [[[]]], [np.zeros((0, 4, 4, 3), np.uint8)], ()])
+def test_a_video_without_frames_is_refused_in_a_prompt(videos: Any) -> None:
+    processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), byte_tokenizer())
+    with pytest.raises(ValueError, match=r"video without frames|1 video placeholders for 0 videos"):
+        processor(text="(<video>./</video>)", videos=videos)
+
+
+def test_an_empty_list_beside_a_text_without_placeholder_is_a_sample_without_videos() -> None:
+    processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), byte_tokenizer())
+    assert processor(text="No film.", videos=[[]])["pixel_values"] == [[]]
 
 
 # Prompts.

@@ -18,6 +18,7 @@ import hybrid_rl
 from hybrid_rl.build import plan_run
 from hybrid_rl.config import load_config
 from hybrid_rl.errors import ConfigError, RunFolderError
+from hybrid_rl.policy import load_policy
 from hybrid_rl.pretrained import describe_folder, load_folder
 from hybrid_rl.run_folder import RunFolder
 
@@ -67,6 +68,24 @@ def test_a_folder_without_weights_is_enough_for_the_plan_and_not_for_the_run(tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_frozen_parts_are_not_counted_as_trained(tmp_path: Path) -> None:
+    frozen = "train.optimizer.learning_rate_scale={vision_tower: 0, resampler: 0, embeddings: 0}"
+    config = load_config(DEFAULT_CONFIG, [*SMALL, frozen, f"run.dir={tmp_path / 'run'}"])
+    policy = load_policy(config.model, config.modes, seed=0, search=config.search)
+    sizes = {name: p.numel() for name, p in policy.model.named_parameters()}
+    outside = ("vpm.", "resampler.", "llm.model.embed_tokens.", "llm.lm_head.")
+    trained = sum(size for name, size in sizes.items() if not name.startswith(outside))
+    assert dict(plan_run(config))["parameters"] == f"{sum(sizes.values()):,}, of which {trained:,} are trained"
+
+
+def test_a_scale_for_a_part_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    folder = save("qwen3", tmp_path / "model")
+    scale = "train.optimizer.learning_rate_scale={resampler: 0.1}"
+    config = load_config(DEFAULT_CONFIG, [*SMALL, scale, f"model.path={folder}", f"run.dir={tmp_path / 'run'}"])
+    with pytest.raises(ConfigError, match=r"^train\.optimizer\..*: the model has no parameters of part 'resampler'"):
+        plan_run(config)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -78,6 +97,7 @@ def test_a_folder_without_weights_is_enough_for_the_plan_and_not_for_the_run(tmp
         ("config.json", '{"model_type": "qwen3", "hidden_size": -5}', "config.json describes no model"),
         ("generation_config.json", '{"eos', "cannot be loaded as a checkpoint"),
         ("tokenizer.json", None, "cannot be loaded as a checkpoint"),
+        ("chat_template.jinja", None, r"it has no chat template, .*; add a chat_template\.jinja"),
     ],
 )
 def test_a_folder_that_is_no_policy_is_refused_in_one_sentence(

@@ -94,6 +94,15 @@ def value(answer): return None if answer == "?" else float(answer)
 
 def shape(prompt): return "short" if len(prompt.gold) < 3 else "wide"
 
+class Patient:
+    timeout_s = 1.5
+    def __init__(self, search=()): self.search = search
+    async def __call__(self, answer):
+        await asyncio.sleep(1.1)
+        return float(len(self.search))
+
+class Hasty(Patient): timeout_s = 0
+
 class NeedsServer:
     def __call__(self, answer): return 1.0
     def check(self):
@@ -368,6 +377,16 @@ def test_a_part_that_fails_still_takes_the_response_out(scorer: Callable[..., Sc
 def test_a_reward_that_cannot_work_says_so_before_the_run(scorer: Callable[..., Scorer]) -> None:
     with pytest.raises(PluginError, match="nobody answers; start the server"):
         scorer("NeedsServer").check_services()
+
+
+def test_a_reward_may_declare_its_limit_and_gets_the_folders_of_the_search(
+    scorer: Callable[..., Scorer], make_rollout: Make
+) -> None:
+    """Longer than the usual second; the config has the last word."""
+    assert scorer("Patient").score(make_rollout()).value == 1.0
+    assert scorer({"target": "mine.py:Patient", "timeout_s": 0.1}).score(make_rollout()).outcome is Outcome.TIMEOUT
+    with pytest.raises(PluginError, match="declares timeout_s = 0"):
+        scorer("Hasty")
 
 
 def test_the_bridge_to_trl_serves_groups_and_coroutines(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -68,10 +69,13 @@ def rows(folder: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rollouts" / f"step_{step:06d}.jsonl").read_text().splitlines()]
 
 
+TIMES = re.compile(r"^wall_s/|^tokens_per_s$|(?:^|/)part_ms(?:_max)?/")
+
+
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """All metrics but those that measure time."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("wall_s/") and k != "tokens_per_s"} for row in found]
+    return [{k: v for k, v in row.items() if not TIMES.search(k)} for row in found]
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -115,7 +119,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("finished") / "run"
     overrides = [*SMALL, *easy(), f"run.dir={folder}", "run.steps=4", "train.prompts_per_step=8"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        # A cache of its own: another test may have made this warm-up already.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("own_cache")))
         result = hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, [*overrides, "checkpoints.keep_last=1"]))
     assert result == summary(folder)
     yield folder
@@ -387,10 +392,13 @@ def test_ray_and_local_runs_are_the_same_and_resolve_the_users_plugins(own_proje
     for folder in folders:
         overrides = [*PROJECT, f"cluster.executor={folder.name}", f"run.dir={folder}"]
         assert hybrid_rl.run(hybrid_rl.load_config(own_project, overrides))["status"] == "completed"
-    assert_same_run(*folders, steps=2)
+    assert_same_run(folders[0], folders[1], steps=2)
     for row in rows(folders[1], 2):
-        assert set(row["parts"]) == {"accuracy", "brevity"}
+        assert set(row["parts"]) == {"accuracy", "brevity", "moved"}
         assert row["parts"]["brevity"] == -len(row["ids"]) / 100
+    # The reference and the rollout workers are asked: first they agree, and after an update they do not.
+    moved = [[row["parts"]["moved"] for row in rows(folders[1], step)] for step in (1, 2)]
+    assert max(map(abs, moved[0])) < 1e-6 < max(map(abs, moved[1]))
     assert {row["task"] for row in rows(folders[1], 2)} == {"pictures", "count"}
 
 
@@ -411,11 +419,19 @@ def own_project(tmp_path: Path) -> Path:
         lines.append(json.dumps(row) + "\n")
     (folder / "pictures.jsonl").write_text("".join(lines))
     (folder / "mine.py").write_text(
-        "from hybrid_rl.records import Message, Prompt\n"
+        "from hybrid_rl.records import AnswerQuery, Message, Prompt\n"
         "class Brevity:\n"
         "    def __init__(self, scale): self.scale = scale\n"
         "    def __call__(self, ids): return -len(ids) / self.scale\n"
         "def close(answer, gold, level=0): return float(answer.strip() == gold)\n"
+        "class Moved:\n"
+        "    per = 'batch'\n"
+        "    def __call__(self, prompt, mode, gold, policy):\n"
+        "        chat = policy.format\n"
+        "        asked = [AnswerQuery(prompt=p, mode=m, prefix_ids=chat.no_thought_ids(m),\n"
+        "                             target_ids=chat.answer_ids(p, m, g)) for p, m, g in zip(prompt, mode, gold)]\n"
+        "        now, then = policy.answer_logprobs(asked), policy.answer_logprobs(asked, initial=True)\n"
+        "        return [sum(a) - sum(b) for a, b in zip(now, then)]\n"
         "class Counting:\n"
         "    def __init__(self, name, split, seed, first=0):\n"
         "        self.name, self.first = name, first + (1000 if split == 'eval' else 0)\n"
@@ -443,6 +459,7 @@ def own_project(tmp_path: Path) -> Path:
         "rewards": {
             "accuracy": {"target": "mine.py:close"},
             "brevity": {"target": "mine.py:Brevity", "args": {"scale": 100}},
+            "moved": {"target": "mine.py:Moved"},
         },
     }
     path = folder / "own.yaml"
@@ -535,6 +552,8 @@ def test_a_warm_up_is_taken_from_the_cache_when_nothing_that_matters_changed(
         ("warmup.optimizer.learning_rate=0.01", False),
         ("model.args.query_num=8", False),
         ("modes.kinds.long.prefill='So '", False),
+        ("modes.kinds.long.mode_token='So '", False),
+        ("modes.kinds.long.truncation=mask", True),
     ],
 )
 def test_what_matters_to_a_warm_up(small_config: Callable[..., Config], override: str, hit: bool) -> None:

@@ -14,6 +14,7 @@ from conftest import DEFAULT_CONFIG, SMALL
 
 from hybrid_rl.algorithm.advantage import Group, make_groups
 from hybrid_rl.algorithm.modes import make_requests
+from hybrid_rl.algorithm.rules import LossRules, loss_rules
 from hybrid_rl.config import Config, OptimizerConfig, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError
@@ -28,7 +29,7 @@ from rollouts.torch_engine import TorchEngine
 CONFIG = load_config(
     DEFAULT_CONFIG, [*SMALL, "modes.kinds.short.max_new_tokens=6", "modes.kinds.long.max_new_tokens=20"]
 )
-WEIGHTS = {"short": 1.0, "long": 1.0}
+RULES = loss_rules(CONFIG)
 Reward = Callable[[tuple[int, ...]], float]
 
 
@@ -59,9 +60,11 @@ def groups_of(rollouts: list[Rollout], reward: Reward = even_share, sign: float 
     return make_groups(rollouts, scores, eps=1e-4, min_std=1e-6)
 
 
-def gradients(policy: Policy, groups: list[Group], config: Config = CONFIG) -> dict[str, torch.Tensor]:
+def gradients(
+    policy: Policy, groups: list[Group], config: Config = CONFIG, rules: LossRules = RULES
+) -> dict[str, torch.Tensor]:
     policy.model.zero_grad(set_to_none=True)
-    accumulate_gradient(policy, groups, None, config.train, WEIGHTS, UpdateFigures(), on_policy=True)
+    accumulate_gradient(policy, groups, None, config.train, rules, UpdateFigures(), on_policy=True)
     return {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
 
 
@@ -147,7 +150,7 @@ def train(policy: Policy, sign: float, reward: Reward = even_share) -> tuple[flo
         rollouts = rollouts_of(policy, step=step, num_responses=8)
         value = sum(reward(r.generation.ids) for r in rollouts) / len(rollouts)
         first, last = (value if step == 1 else first), value
-        grpo_update(policy, optimizer, groups_of(rollouts, reward, sign), None, CONFIG.train, WEIGHTS)
+        grpo_update(policy, optimizer, groups_of(rollouts, reward, sign), None, CONFIG.train, RULES)
     return first, last
 
 
@@ -165,7 +168,7 @@ def test_the_kl_term_holds_the_policy_back(policy: Policy) -> None:
     train_config = CONFIG.train.model_copy(update={"kl_coefficient": 1.0})
     reference = [[tuple(lp + 0.5 for lp in s.rollout.generation.logprobs) for s in g.samples] for g in groups]
     optimizer = PartOptimizer(policy.model, OptimizerConfig(learning_rate=1e-3), CONFIG.model.parts)
-    grpo_update(policy, optimizer, groups, reference, train_config, WEIGHTS)
+    grpo_update(policy, optimizer, groups, reference, train_config, RULES)
     from hybrid_rl.updates.forward import response_logprobs
 
     rows = [
@@ -182,7 +185,7 @@ def test_the_kl_term_holds_the_policy_back(policy: Policy) -> None:
 def test_first_mini_batch_is_on_policy(policy: Policy) -> None:
     optimizer = PartOptimizer(policy.model, OptimizerConfig(learning_rate=1e-3), CONFIG.model.parts)
     config = CONFIG.train.model_copy(update={"mini_batches": 2})
-    figures = grpo_update(policy, optimizer, groups_of(rollouts_of(policy)), None, config, WEIGHTS)
+    figures = grpo_update(policy, optimizer, groups_of(rollouts_of(policy)), None, config, RULES)
     assert figures.ratio_deviation < 1e-4
     assert len(figures.grad_norms) == 2
 
@@ -212,7 +215,7 @@ def test_frozen_parts_stay_and_scaled_parts_move_less(policy: Policy) -> None:
     config = OptimizerConfig(learning_rate=1e-3, learning_rate_scale={"vision_tower": 0.0, "resampler": 0.1})
     optimizer = PartOptimizer(policy.model, config, CONFIG.model.parts)
     before = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
-    grpo_update(policy, optimizer, groups_of(rollouts_of(policy)), None, CONFIG.train, WEIGHTS)
+    grpo_update(policy, optimizer, groups_of(rollouts_of(policy)), None, CONFIG.train, RULES)
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in policy.model.named_parameters()}
     assert max(v for n, v in moved.items() if n.startswith("vpm.")) == 0
     # AdamW's first step is the learning rate itself.
@@ -248,13 +251,13 @@ def test_optimizer_state_survives_a_file(policy: Policy, tmp_path: Path) -> None
     groups = groups_of(rollouts_of(policy))
     twin = replace(policy, model=copy.deepcopy(policy.model))
     first = PartOptimizer(policy.model, OptimizerConfig(learning_rate=1e-3), CONFIG.model.parts)
-    grpo_update(policy, first, groups, None, CONFIG.train, WEIGHTS)
+    grpo_update(policy, first, groups, None, CONFIG.train, RULES)
     first.save(tmp_path / "o.safetensors")
     twin.model.load_state_dict(policy.model.state_dict())
     second = PartOptimizer(twin.model, OptimizerConfig(learning_rate=1e-3), CONFIG.model.parts)
     second.load(tmp_path / "o.safetensors")
-    grpo_update(policy, first, groups, None, CONFIG.train, WEIGHTS)
-    grpo_update(twin, second, groups, None, CONFIG.train, WEIGHTS)
+    grpo_update(policy, first, groups, None, CONFIG.train, RULES)
+    grpo_update(twin, second, groups, None, CONFIG.train, RULES)
     for (name, ours), theirs in zip(policy.model.named_parameters(), twin.model.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
 

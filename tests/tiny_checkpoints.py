@@ -124,8 +124,11 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> P
     return folder
 
 
-def media() -> dict[str, Any]:
-    """One sample with a picture of 2 x 3 patches and a package of two frames, in a sequence of 16 tokens."""
+def media(version: float = 4.5) -> dict[str, Any]:
+    """One sample with a picture of 2 x 3 patches and a package of two frames, in a sequence of 16 tokens.
+
+    Releases before 4.5 know no packages: there it is three pictures.
+    """
     generator = torch.Generator().manual_seed(3)
     grids = [(2, 3), (1, 2), (1, 2)]
     strips = [torch.randn(3, PATCH, PATCH * rows * columns, generator=generator) for rows, columns in grids]
@@ -133,6 +136,6 @@ def media() -> dict[str, Any]:
         "input_ids": torch.arange(16)[None],
         "pixel_values": [strips],
         "tgt_sizes": [torch.tensor(grids)],
-        "image_bound": [torch.tensor([[2, 6], [8, 12]])],
-        "temporal_ids": [[[-1], [4, 7]]],
+        "image_bound": [torch.tensor([[2, 6], [8, 12]] if version >= 4.5 else [[1, 5], [6, 10], [11, 15]])],
+        "temporal_ids": [[[-1], [4, 7]]] if version >= 4.5 else None,
     }

@@ -1,7 +1,7 @@
-"""The GRPO policy loss, token by token.
+"""The loss, token by token: the estimator's policy loss, and the KL term.
 
-This is GRPO as MiniCPM-V 4.5 trains it (arXiv 2509.18154, section 2.4.3 and appendix A): no entropy bonus, and no KL
-term unless asked for. PPO's clipped ratio with separate bounds (clip-higher, DAPO, arXiv 2503.14476); no dual clip.
+The default is GRPO as MiniCPM-V 4.5 trains it (arXiv 2509.18154, section 2.4.3 and appendix A): no entropy bonus, and
+no KL term unless asked for. PPO's clipped ratio with separate bounds (clip-higher, DAPO, arXiv 2503.14476).
 
 Legend: N = trained tokens of a micro-batch, flattened.
 """
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# exp() of a larger difference overflows float32. A token that far off is lost to the policy either way.
-_MAX_LOG_RATIO = 20.0
+from hybrid_rl.algorithm.estimators import grpo
+from hybrid_rl.algorithm.policy_loss import MAX_LOG_RATIO, TokenBatch
+from hybrid_rl.protocols import Estimator
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,10 @@ class TokenLoss:
     """Per-token terms, all [N].
 
     Attributes:
-        policy: clipped policy loss.
+        policy: the estimator's policy loss.
         kl: k3 estimate of KL(policy || reference), nats.
         ratio: importance ratio pi / pi_old, detached.
-        clipped: True where the clip is active, so that the token has no policy gradient.
+        clipped: True where the clip is active.
     """
 
     policy: Tensor
@@ -42,19 +43,24 @@ def token_loss(
     *,
     clip_low: float,
     clip_high: float,
+    estimator: Estimator = grpo,
+    responses_N: Tensor | None = None,
 ) -> TokenLoss:
-    """Loss of each token: -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), and its k3.
+    """Loss of each token under an estimator, and its k3.
 
     k3 = exp(d) - d - 1 with d = log pi_ref - log pi (Schulman, "Approximating KL divergence").
+
+    Args:
+        responses_N: which response each token belongs to; without it, all are one response.
     """
-    log_ratio_N = (logprobs_N - old_logprobs_N).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
-    ratio_N = log_ratio_N.exp()
-    unclipped_N = ratio_N * advantages_N
-    clipped_N = ratio_N.clamp(1 - clip_low, 1 + clip_high) * advantages_N
-    difference_N = (reference_logprobs_N - logprobs_N).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    if responses_N is None:
+        responses_N = torch.zeros_like(logprobs_N, dtype=torch.long)
+    tokens = TokenBatch(logprobs_N, old_logprobs_N, advantages_N, responses_N)
+    terms = estimator.policy_loss(tokens, clip_low=clip_low, clip_high=clip_high)
+    difference_N = (reference_logprobs_N - logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return TokenLoss(
-        policy=-torch.minimum(unclipped_N, clipped_N),
+        policy=terms.loss,
         kl=difference_N.exp() - difference_N - 1,
-        ratio=ratio_N.detach(),
-        clipped=(clipped_N < unclipped_N).detach(),
+        ratio=terms.ratio,
+        clipped=terms.clipped,
     )

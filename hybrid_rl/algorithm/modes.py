@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.config.modes import ModesConfig
-from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.records import Prompt, Request, stable_seed
 
 
@@ -55,31 +54,46 @@ def make_requests(
     num_responses: int,
     seed: int,
 ) -> list[Request]:
-    """The requests of a step: `num_responses` for each prompt, adjacent, in the prompt's mode.
+    """The requests of a step: `num_responses` for each prompt, adjacent, in the prompt's mode."""
+    counts = [{mode: num_responses} for mode in modes]
+    return deal_requests(prompts, counts, config, step=step, seed=seed)
+
+
+def deal_requests(
+    prompts: Sequence[Prompt],
+    counts: Sequence[Mapping[str, int]],
+    config: ModesConfig,
+    *,
+    step: int,
+    seed: int,
+    shares: Mapping[str, float] | None = None,
+) -> list[Request]:
+    """The requests of a step: for each prompt as many as counted in each mode, those of a mode adjacent.
 
     Each response has a seed of its own, made of (run seed, step, prompt, response), so that what it samples does not
     depend on the number of workers or on the company it is generated in.
+
+    Args:
+        shares: by mode, the probability with which a response is assigned to it; 1 where it does not matter.
     """
     requests = []
-    for place, (prompt, mode) in enumerate(zip(prompts, modes, strict=True)):
-        kind = config.kinds[mode]
-        for index in range(num_responses):
-            requests.append(
-                Request(
-                    prompt=prompt,
-                    mode=mode,
-                    # The place tells two draws of one prompt apart, should a small data set repeat it within a step.
-                    group=f"{prompt.id}/{mode}@{step}.{place}",
-                    index=index,
-                    seed=stable_seed(seed, step, place, prompt.id, mode, index),
-                    max_new_tokens=kind.max_new_tokens,
-                    temperature=kind.temperature,
-                    max_think_tokens=kind.max_think_tokens,
+    for place, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
+        for mode, num_responses in count.items():
+            kind = config.kinds[mode]
+            for index in range(num_responses):
+                requests.append(
+                    Request(
+                        prompt=prompt,
+                        mode=mode,
+                        # The place tells two draws of one prompt apart, should a small data set repeat it in a step.
+                        group=f"{prompt.id}/{mode}@{step}.{place}",
+                        index=index,
+                        seed=stable_seed(seed, step, place, prompt.id, mode, index),
+                        max_new_tokens=kind.max_new_tokens,
+                        temperature=kind.temperature,
+                        max_think_tokens=kind.max_think_tokens,
+                        place=place,
+                        mode_share=shares[mode] if shares else 1.0,
+                    )
                 )
-            )
     return requests
-
-
-def mode_schedule(config: ModesConfig) -> ModeSchedule:
-    """The schedule that `modes.assign` names."""
-    return {"per_prompt": StratifiedModes}[config.assign](config.shares)

@@ -26,6 +26,7 @@ class LabelledCase:
         expected: the verdict, or the score.
         threshold: from which score on a verdict is true.
         tolerance: by how much a score may differ.
+        where: file and line, for messages.
         extracted: the prediction is a whole response, whose final answer has to be found.
         params: what else the reward may ask for by name.
     """
@@ -42,6 +43,7 @@ class LabelledCase:
     extracted: bool = False
     choices: tuple[str, ...] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 def read_cases(path: Path) -> list[LabelledCase]:
@@ -105,6 +107,7 @@ def _case(row: Mapping[str, Any], where: str) -> LabelledCase:
         extracted=form == "response",
         choices=tuple(choices) if choices is not None else None,
         params=params,
+        where=where,
     )
 
 

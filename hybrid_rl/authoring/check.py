@@ -122,16 +122,27 @@ def _figures(checked: Sequence[CheckedCase]) -> dict[str, float]:
     }
 
 
-def _in_catalog(case: LabelledCase, search: Sequence[str]) -> str:
-    catalog = load(CATALOG, search)
-    if not isinstance(catalog, Mapping):
+def catalog(search: Sequence[str]) -> Mapping[str, str]:
+    """Targets of the built-in rewards by metric name.
+
+    Raises:
+        PluginError: it does not load, or is no mapping.
+    """
+    found = load(CATALOG, search)
+    if not isinstance(found, Mapping):
         raise PluginError(f"'{CATALOG}' is not a mapping of metric names to rewards")
-    if case.metric not in catalog:
-        near = difflib.get_close_matches(case.metric, list(map(str, catalog)), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(map(str, catalog)))}"
-        raise DataError(f"case {case.id}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
-    of_responses = catalog.get(f"{case.metric}:response") if case.extracted else None
-    return str(of_responses or catalog[case.metric])
+    return {str(name): str(target) for name, target in found.items()}
+
+
+def _in_catalog(case: LabelledCase, search: Sequence[str]) -> str:
+    known = catalog(search)
+    if case.metric not in known:
+        near = difflib.get_close_matches(case.metric, list(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}"
+        where = case.where or f"case {case.id}"
+        raise DataError(f"{where}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
+    of_responses = known.get(f"{case.metric}:response") if case.extracted else None
+    return of_responses or known[case.metric]
 
 
 def _name(case: LabelledCase) -> str:

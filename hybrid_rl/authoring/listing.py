@@ -50,10 +50,10 @@ def _in_file(path: Path) -> Iterator[Listed]:
 
 
 def _is_reward(node: ast.FunctionDef) -> bool:
-    """A reward returns a number, and reads something of a response."""
+    """A reward returns a number, or one for each of several responses, and reads something of a response."""
     names = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
     returns = ast.unparse(node.returns) if node.returns else ""
-    return "float" in returns.split(" | ") and bool(
+    return bool({"float", "list[float]"} & {*returns.split(" | ")}) and bool(
         names & {"answer", "text", "ids", "thought", "well_formed", "length"}
     )
 

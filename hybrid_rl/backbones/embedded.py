@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hybrid_rl.backbones.calling import call, decode, on_device
 from hybrid_rl.backbones.layout import Decoding, Layout
-from hybrid_rl.chat_format import PromptInputs
+from hybrid_rl.templates import PromptInputs
 
 
 class EmbeddedBackbone:

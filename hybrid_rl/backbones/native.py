@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hybrid_rl.backbones.calling import accepts, call, decode, on_device, takes
 from hybrid_rl.backbones.layout import Decoding, Layout
-from hybrid_rl.chat_format import PromptInputs
+from hybrid_rl.templates import PromptInputs
 
 _TOKEN_TYPES = "mm_token_type_ids"
 """Processor output with an entry a token: 0 text, 1 image, 2 video."""

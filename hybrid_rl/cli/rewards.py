@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from hybrid_rl.cli import rewards_audit, rewards_fuzz
+from hybrid_rl.cli.tables import one_line, print_table, short, table, value_of
 
 app = typer.Typer(no_args_is_help=True, help="List, start, test and measure rewards.")
 
@@ -24,10 +27,10 @@ def list_command(as_json: _AsJson = False) -> None:
     if as_json:
         print(json.dumps({listed.name: listed.summary for listed in found}))
         return
-    table = _table("reward", "what it is")
+    shown = table("reward", "what it is")
     for listed in found:
-        table.add_row(listed.name, listed.summary)
-    _print(table)
+        shown.add_row(listed.name, listed.summary)
+    print_table(shown)
 
 
 @app.command("check")
@@ -49,19 +52,19 @@ def check_command(
         print(json.dumps(found))
         return
     columns = ("n", "accuracy", "false_positives", "false_negatives", "abstained", "p50_ms", "p99_ms", "max_ms")
-    table = _table("metric", *columns)
+    shown = table("metric", *columns)
     for name, figures in [*found["by_metric"].items(), ("all", found["all"])]:
-        table.add_row(name, *(f"{figures[c]:.1%}" if c == "accuracy" else f"{figures[c]:g}" for c in columns))
-    _print(table)
+        shown.add_row(name, *(f"{figures[c]:.1%}" if c == "accuracy" else f"{figures[c]:g}" for c in columns))
+    print_table(shown)
     wrong = [item for item in checked if item.error]
     if wrong:
-        table = _table("wrong case", "metric", "expected", "score", "outcome", "gold", "pred")
+        shown = table("wrong case", "metric", "expected", "score", "outcome", "gold", "pred")
         for item in wrong:
             case, verdict = item.case, item.verdict
-            shown = "" if verdict.value is None else f"{verdict.value:g}"
+            score = "" if verdict.value is None else f"{verdict.value:g}"
             outcome = verdict.outcome.value
-            table.add_row(case.id, case.label, str(case.expected), shown, outcome, _short(case.gold), _short(case.pred))
-        _print(table)
+            shown.add_row(case.id, case.label, str(case.expected), score, outcome, short(case.gold), short(case.pred))
+        print_table(shown)
 
 
 @app.command("new")
@@ -93,17 +96,17 @@ def test_command(
     from hybrid_rl.authoring.contract import try_reward
     from hybrid_rl.errors import UserError
 
-    columns = {name: _value(text) for name, _, text in (item.partition("=") for item in column or [])}
-    built_with = _value(args)
+    columns = {name: value_of(text) for name, _, text in (item.partition("=") for item in column or [])}
+    built_with = value_of(args)
     if not isinstance(built_with, dict):
         raise UserError("--args is not a JSON object; write --args '{\"name\": value}'")
     golds = gold or ["42", "red apple"]
     search = [str(Path.cwd())]
     findings = try_reward(reward, search, args=built_with, golds=golds, columns=columns, timeout_s=timeout_s)
-    table = _table("check", "", "what was found")
+    shown = table("check", "", "what was found")
     for finding in findings:
-        table.add_row(finding.topic, {True: "ok", False: "NO", None: "-"}[finding.kept], _visible(finding.detail))
-    _print(table)
+        shown.add_row(finding.topic, {True: "ok", False: "NO", None: "-"}[finding.kept], one_line(finding.detail))
+    print_table(shown)
     broken = [finding.topic for finding in findings if finding.kept is False]
     if broken:
         raise UserError(f"{reward} does not keep: {', '.join(broken)}")
@@ -122,43 +125,14 @@ def check_data_command(
 
     looked_at, unfit = check_data(load_config(config, overrides or []), n)
     if unfit:
-        table = _table("row", "split", "source", "task", "gold", "what became of it")
+        shown = table("row", "split", "source", "task", "gold", "what became of it")
         for row in unfit:
             prompt = row.prompt
-            table.add_row(prompt.id, row.split, prompt.source, prompt.task, _short(prompt.gold), _visible(row.reason))
-        _print(table)
+            shown.add_row(prompt.id, row.split, prompt.source, prompt.task, short(prompt.gold), one_line(row.reason))
+        print_table(shown)
         raise DataError(f"{len(unfit)} of {looked_at} references do not get full marks from rewards.accuracy")
     print(f"{looked_at} references, all with full marks from rewards.accuracy")
 
 
-def _value(text: str) -> Any:
-    """JSON where it is, else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _visible(text: str) -> str:
-    from hybrid_rl.insight.visible import one_line
-
-    return one_line(text)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    return Table(*columns)
-
-
-def _print(shown: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, markup=False).print(shown)
-
-
-def _short(value: Any) -> str:
-    from hybrid_rl.insight.visible import visible
-
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return visible(text if len(text) <= 60 else f"{text[:40]} ... {text[-15:]}")
+app.command("fuzz")(rewards_fuzz.command)
+app.command("audit")(rewards_audit.command)

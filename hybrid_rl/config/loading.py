@@ -85,7 +85,7 @@ def _explain(error: ValidationError, document: Document) -> str:
     """One sentence for the first thing that is wrong; unknown keys first, since they cause the other complaints."""
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    key: KeyPath = tuple(problem["loc"])
+    key: KeyPath = tuple(part for part in problem["loc"] if not str(part).startswith("<"))  # tags of a union
     dotted = ".".join(map(str, key))
     place = document.place(key)
     if problem["type"] == "extra_forbidden":
@@ -123,6 +123,16 @@ def _names_at(key: KeyPath) -> list[str]:
     return list(model.model_fields) if model else []
 
 
+def _section_or_first(annotation: Any) -> Any:
+    """Of an optional or a choice, the section if there is one."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) not in (types.UnionType, typing.Union):
+        return annotation
+    found = [_section_or_first(a) for a in typing.get_args(annotation) if a is not type(None)]
+    return next((a for a in found if isinstance(a, type) and issubclass(a, BaseModel)), found[0])
+
+
 def _model_at(key: KeyPath) -> type[BaseModel] | None:
     """The section that a key path leads to, through optional and mapping types."""
     current: Any = Config
@@ -134,6 +144,5 @@ def _model_at(key: KeyPath) -> type[BaseModel] | None:
             current = typing.get_args(current)[1]
         else:
             return None
-        if typing.get_origin(current) in (types.UnionType, typing.Union):
-            current = next(a for a in typing.get_args(current) if a is not type(None))
+        current = _section_or_first(current)
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None

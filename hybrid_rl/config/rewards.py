@@ -53,8 +53,9 @@ class RewardConfig(Section):
     """`pool`: in processes that are killed at `timeout_s`. `inline`: in the reward worker itself, without a limit.
     `async`: a coroutine, many at once. `actor`: in a worker of its own, for models. Unset: as the reward declares, else
     `async` for a coroutine, and `pool`."""
-    timeout_s: float = Field(default=1.0, gt=0)
-    """Seconds that the reward may take for one response, in the pool and where it is async."""
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds that the reward may take for one response, in the pool and where it is async. Unset: as the reward
+    declares, else 1."""
     max_concurrency: int = Field(default=8, ge=1)
     """Calls of an async reward that are under way at once, in each reward worker."""
     max_error_share: float = Field(default=0.0, ge=0, le=1)

@@ -6,10 +6,12 @@ import math
 
 from pydantic import Field, model_validator
 
+from hybrid_rl.config.admission import AdmissionConfig
 from hybrid_rl.config.alarms import AlarmsConfig
 from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
 from hybrid_rl.config.data import DataConfig
 from hybrid_rl.config.evaluation import EvaluationConfig
+from hybrid_rl.config.log import LogConfig
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.config.rewards import RewardConfig
@@ -28,6 +30,7 @@ class Config(Section):
     rewards: dict[str, RewardConfig]
     """Parts of the reward by name; one is called `accuracy` and lies in [0, 1]."""
     train: TrainConfig = Field(default_factory=TrainConfig)
+    admission: AdmissionConfig = Field(default_factory=AdmissionConfig)
     warmup: WarmupConfig | None = None
     """The supervised stage. Unset, or with `model.path`: none."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
@@ -35,6 +38,7 @@ class Config(Section):
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    log: LogConfig = Field(default_factory=LogConfig)
     search: list[str] = Field(default_factory=list)
     """Folders against which plug-ins and data paths are resolved; the config's folder and the working directory are
     filled in when the file is read."""

@@ -22,6 +22,8 @@ class RunConfig(Section):
     stop_when: str | None = None
     """End the run earlier, after the step in which a metric (docs/metrics.md) meets a condition such as
     `eval/accuracy/long >= 0.9`; the relation is >=, <=, > or <."""
+    max_update_tokens: int | None = Field(default=None, ge=1)
+    """End the run earlier, after the step with which its update tokens, over all modes, reach this number."""
     live: bool | None = None
     """Live terminal view. Unset: on where standard output is a terminal, plain lines elsewhere."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hybrid_rl.config.data import SourceConfig
-from hybrid_rl.config.section import Section
+from hybrid_rl.config.section import Arguments, Section
 
 
 class OptimizerConfig(Section):
@@ -39,16 +39,31 @@ class TrainConfig(Section):
     max_tokens_per_micro_batch: int = Field(default=16384, ge=1)
     """Padded tokens forwarded at once; changes memory and speed, not the result."""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Lower clip range of the ratio."""
-    clip_high: float = Field(default=0.28, gt=0)
-    """Upper clip range of the ratio (clip-higher, DAPO)."""
+    estimator: str = "grpo"
+    """Advantage and policy loss: `grpo`, `dapo`, `dr_grpo`, `rloo`, `gspo`, `cispo` (docs/modes.md), or an object of
+    your own by `module:name` or `file.py:name`."""
+    clip_low: float | None = Field(default=None, gt=0, le=1)
+    """Lower clip range of the ratio. Unset: the estimator's own, 0.2 for grpo."""
+    clip_high: float | None = Field(default=None, gt=0)
+    """Upper clip range of the ratio. Unset: the estimator's own, 0.28 for grpo (clip-higher, DAPO)."""
     advantage_eps: float = Field(default=1e-4, gt=0)
     """Added to the standard deviation of a group's rewards."""
     min_reward_std: float = Field(default=1e-6, ge=0)
     """A group whose rewards have a smaller standard deviation gets advantage 0 and is counted as zero-variance."""
-    mode_balance: Literal["prompts", "tokens"] = "prompts"
-    """`prompts`: token-mean inside a mode, modes weighted by their prompts. `tokens`: token-mean over everything."""
+    aggregate: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
+    """`sum_then_normalize`: advantages of the weighted sum of the reward's parts. `normalize_then_sum` (GDPO): each
+    part normalised in its group, the weighted sum of these normalised over the step."""
+    baseline: str = "within_mode"
+    """Which responses are compared: `within_mode`, `joint`, `bpo`, `hgpo`, `ada_grpo`, `thinkless` (docs/modes.md), or
+    a class of your own by `module:Class` or `file.py:Class`."""
+    baseline_args: Arguments = Field(default_factory=dict)
+    """Arguments of the baseline, such as its alpha."""
+    normalizer: Literal["mode_balanced", "token_mean", "sequence_mean", "constant"] | None = None
+    """How tokens are weighed. `mode_balanced`: token-mean inside a mode, modes weighted by their prompts. `token_mean`:
+    over everything. `sequence_mean`: token-mean inside a response. `constant`: sum over a response divided by
+    `constant_length`. Unset: the estimator's own, `mode_balanced` for grpo."""
+    constant_length: int | None = Field(default=None, ge=1)
+    """Tokens that `normalizer: constant` divides by. Unset: the largest `max_new_tokens` of the modes."""
     kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL term (k3) against the reference in the loss."""
     reference_every_steps: int = Field(default=1, ge=1)

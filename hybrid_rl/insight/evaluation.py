@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
+from hybrid_rl.algorithm.mode_choice import Answered, hybrid_accuracy
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.insight.metrics import mean
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Prompt, Request, Rollout, Score
 
 _BATCH = 512
@@ -30,17 +32,23 @@ def evaluate(
     rewards: Scores,
     *,
     seed: int,
+    thoughts: Mapping[str, Thought],
     progress: Callable[[int], None] = lambda done: None,
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """Answer each prompt once in each mode.
 
     Args:
         seed: equal seeds draw equal random numbers, so that two evaluations of one run are a paired comparison.
+        thoughts: what each mode leaves open.
         progress: told the number of responses that are done.
+        keep: given one row a response at the end: `mode, prompt_id, task, source, accuracy, tokens`.
 
     Returns:
         By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`,
-        `closed_by_budget`, and `accuracy`, `mean_tokens`, `n` by task and by source.
+        `closed_by_budget`, and `accuracy`, `mean_tokens`, `n` by task and by source; for a mode that leaves the choice
+        to the model also `thinks`, the share of responses with a thought, and `hybrid_accuracy`
+        (`hybrid_rl.algorithm.mode_choice`).
     """
     requests = list(
         chain.from_iterable(
@@ -53,7 +61,29 @@ def evaluate(
         answered = rollouts.generate(requests[start : start + _BATCH])
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
-    return {mode: mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
+    keep([_item(rollout, score) for rollout, score in found])
+    figures = {mode: mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
+    answers = [
+        Answered((r.request.prompt.source, r.request.prompt.id, r.request.place), r, accuracy_of(s)) for r, s in found
+    ]
+    for mode, value in hybrid_accuracy(answers, thoughts).items():
+        figures[mode]["hybrid_accuracy"] = value
+    for mode in (mode for mode in modes.kinds if thoughts[mode] == "free"):
+        own = [rollout for rollout, _ in found if rollout.request.mode == mode]
+        figures[mode]["thinks"] = mean(bool(rollout.response.thought) for rollout in own)
+    return figures
+
+
+def _item(rollout: Rollout, score: Score) -> dict[str, Any]:
+    prompt = rollout.request.prompt
+    return {
+        "mode": rollout.request.mode,
+        "prompt_id": prompt.id,
+        "task": prompt.task,
+        "source": prompt.source,
+        "accuracy": accuracy_of(score),
+        "tokens": rollout.num_sampled_tokens,
+    }
 
 
 def mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:

@@ -15,6 +15,13 @@ EVALUATION_METRICS: dict[str, str] = {
 }
 """`eval/NAME/MODE` and `eval_set/SET/NAME/MODE`."""
 
+PARTIAL_METRICS: dict[str, str] = {
+    "accuracy_when_well_formed": "accuracy of the well-formed responses, where there are any",
+    "thinks": "where the model chooses the mode: share of responses with a thought",
+    "hybrid_accuracy": "where the model chooses: share of responses in the better of the assigned modes",
+}
+"""`eval/NAME/MODE`, where an evaluation has them; the first one also `eval_set/SET/NAME/MODE`."""
+
 BLIND_METRICS: dict[str, str] = {
     "blind_accuracy": "accuracy with every image blanked, where `evaluation.blind` is set",
     "image_gap": "accuracy minus blind accuracy: what seeing the images adds",
@@ -33,16 +40,21 @@ def evaluation_metrics(
     """
     result: dict[str, float] = {}
     for mode, figures in (plain or {}).items():
-        result |= {f"eval/{name}/{mode}": figures[name] for name in EVALUATION_METRICS}
+        result |= {f"eval/{name}/{mode}": value for name, value in _figures(figures)}
         result |= {f"eval/task/{t}/accuracy/{mode}": task["accuracy"] for t, task in figures["tasks"].items()}
         if blind:
             result[f"eval/blind_accuracy/{mode}"] = blind[mode]["accuracy"]
             result[f"eval/image_gap/{mode}"] = figures["accuracy"] - blind[mode]["accuracy"]
     for name, modes in (sets or {}).items():
         for mode, figures in modes.items():
-            result |= {f"eval_set/{name}/{metric}/{mode}": figures[metric] for metric in EVALUATION_METRICS}
+            result |= {f"eval_set/{name}/{metric}/{mode}": value for metric, value in _figures(figures)}
             result |= {f"eval_set/{name}/pass@{k}/{mode}": value for k, value in figures["pass"].items()}
     return result
+
+
+def _figures(figures: Mapping[str, Any]) -> list[tuple[str, float]]:
+    there = [name for name in PARTIAL_METRICS if figures.get(name) is not None]
+    return [(name, figures[name]) for name in (*EVALUATION_METRICS, *there)]
 
 
 def evaluation_metric_names(config: Config, tasks: Iterable[str]) -> list[str]:
@@ -50,11 +62,11 @@ def evaluation_metric_names(config: Config, tasks: Iterable[str]) -> list[str]:
     evaluation, modes = config.evaluation, list(config.modes.kinds)
     names = []
     if evaluation.every_steps is not None:
-        own = [*EVALUATION_METRICS, *(BLIND_METRICS if evaluation.blind else ())]
+        own = [*EVALUATION_METRICS, *PARTIAL_METRICS, *(BLIND_METRICS if evaluation.blind else ())]
         own += [f"task/{task}/accuracy" for task in tasks]
         names += [f"eval/{name}/{mode}" for name in own for mode in modes]
     for name, chosen in evaluation.sets.items():
         if evaluation.every(name) is not None:
-            own = [*EVALUATION_METRICS, *(f"pass@{k}" for k in chosen.pass_at)]
+            own = [*EVALUATION_METRICS, "accuracy_when_well_formed", *(f"pass@{k}" for k in chosen.pass_at)]
             names += [f"eval_set/{name}/{metric}/{mode}" for metric in own for mode in chosen.modes or modes]
     return names

@@ -15,9 +15,14 @@ from hybrid_rl.preflight import Material
 from hybrid_rl.records import Prompt
 
 Progress = Callable[[int], None]
+Keep = Callable[[list[dict[str, Any]]], None]
 
 
 def _quiet(done: int) -> None:
+    return None
+
+
+def _kept_nowhere(rows: list[dict[str, Any]]) -> None:
     return None
 
 
@@ -30,9 +35,9 @@ class Evaluator:
     rollouts: Generates
     rewards: Scores
 
-    def plain(self, progress: Progress = _quiet) -> dict[str, Any]:
-        """The evaluation proper."""
-        return self._evaluate(self.material.eval_prompts, self.config.modes, progress)
+    def plain(self, progress: Progress = _quiet, keep: Keep = _kept_nowhere) -> dict[str, Any]:
+        """The evaluation proper; `keep` is given its single responses."""
+        return self._evaluate(self.material.eval_prompts, self.config.modes, progress, keep)
 
     def blind(self, progress: Progress = _quiet) -> dict[str, Any]:
         """The same with every image blanked."""
@@ -64,9 +69,19 @@ class Evaluator:
         modes = chosen.modes or self.config.modes.kinds
         return len(self.material.set_prompts[name]) * len(modes) * chosen.samples_per_prompt
 
-    def _evaluate(self, prompts: Sequence[Prompt], modes: ModesConfig, progress: Progress) -> dict[str, Any]:
-        seed = self.config.run.seed
-        return evaluate(prompts, modes, self.rollouts, self.rewards, seed=seed, progress=progress)
+    def _evaluate(
+        self, prompts: Sequence[Prompt], modes: ModesConfig, progress: Progress, keep: Keep = _kept_nowhere
+    ) -> dict[str, Any]:
+        return evaluate(
+            prompts,
+            modes,
+            self.rollouts,
+            self.rewards,
+            seed=self.config.run.seed,
+            thoughts={mode: self.material.format.thought(mode) for mode in modes.kinds},
+            progress=progress,
+            keep=keep,
+        )
 
 
 def blind(prompt: Prompt) -> Prompt:

@@ -8,7 +8,7 @@ _Z = 1.959963984540054
 """97.5 % point of the normal distribution."""
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's score interval of a share seen over `n` trials. It stays inside [0, 1] and is honest near both ends."""
     if n <= 0:
         return 0.0, 1.0

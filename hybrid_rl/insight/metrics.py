@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.algorithm.mode_choice import Answered, hybrid_accuracy
 from hybrid_rl.insight.names import SPLIT_METRICS
 from hybrid_rl.insight.part_metrics import part_metrics
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Finish, Outcome, Sample
 from hybrid_rl.updates.grpo import UpdateFigures
 
@@ -22,8 +26,15 @@ def step_metrics(
     step: int,
     version: int,
     learning_rate: float,
+    shares: Mapping[str, float] = MappingProxyType({}),
+    thoughts: Mapping[str, Thought] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """All metrics of a step. Modes, parts, tasks and sources that the step did not have are left out."""
+    """All metrics of a step. Modes, parts, tasks and sources that the step did not have are left out.
+
+    Args:
+        shares: of each mode, as asked for at this step.
+        thoughts: what each mode leaves open.
+    """
     samples = [sample for group in groups for sample in group.samples]
     tokens = sum(sample.rollout.num_sampled_tokens for sample in samples)
     result: dict[str, float] = {
@@ -40,12 +51,24 @@ def step_metrics(
         chosen = [g for g, group in enumerate(groups) if group.mode == mode]
         mode_groups = [groups[g] for g in chosen]
         values = _mode_metrics(mode_groups, figures, mode)
+        values["share"] = sum(len(group.samples) for group in mode_groups) / len(samples)
+        if mode in shares:
+            values["share_asked"] = shares[mode]
         if reference is not None:
             values["kl"] = _mean_k3(mode_groups, [reference[g] for g in chosen])
         result |= {f"{name}/{mode}": value for name, value in values.items()}
         result |= part_metrics(mode_groups, mode)
         result |= _split_metrics([s for group in mode_groups for s in group.samples], mode)
+    if any(thought == "free" for thought in thoughts.values()):
+        found = hybrid_accuracy([_answered(sample) for sample in samples], thoughts)
+        result |= {f"hybrid_accuracy/{mode}": value for mode, value in found.items()}
     return result
+
+
+def _answered(sample: Sample) -> Answered:
+    request = sample.rollout.request
+    draw = (request.prompt.source, request.prompt.id, request.place)
+    return Answered(draw, sample.rollout, sample.score.parts.get("accuracy", 0.0))
 
 
 def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) -> dict[str, float]:
@@ -58,14 +81,16 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
         "reward_std": mean(group.advantage.std for group in groups),
         "well_formed": mean(rollout.well_formed for rollout in rollouts),
         "leaked": mean(rollout.response.leaked for rollout in rollouts),
+        "thinks": mean(bool(rollout.response.thought) for rollout in rollouts),
         "truncated": mean(rollout.generation.finish is Finish.LENGTH for rollout in rollouts),
         "zero_variance": mean(group.advantage.signal == "zero_variance" for group in groups),
         "few_scored": mean(group.advantage.signal == "few_scored" for group in groups),
+        **{f"dropped/{reason}": sum(group.dropped == reason for group in groups) for reason in DROP_REASONS},
         "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
         "entropy": figures.entropy[mode] / trained,
         "clip_fraction": figures.clipped[mode] / trained,
         "rollout_tokens": sum(rollout.num_sampled_tokens for rollout in rollouts),
-        "update_tokens": sum(sum(sample.loss_mask) for sample in samples),
+        "update_tokens": sum(sample.rollout.num_sampled_tokens for sample in samples if sample.trained),
     }
 
 

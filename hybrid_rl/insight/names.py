@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.records import Outcome
 
 RUN_METRICS: dict[str, str] = {
@@ -24,6 +25,9 @@ MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
     "share": "share of the step's responses that are in the mode",
     "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
+    "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
+    "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "
+    "in the better of those",
     "reward": "mean reward",
     "reward_std": "mean over groups of the standard deviation of the reward inside the group",
     "accuracy": "mean of the accuracy part, in [0, 1]; a response without a score counts 0",
@@ -70,6 +74,7 @@ def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"{figure}/{part}/{mode}" for figure in PART_FIGURES for part in parts for mode in modes]
+    names += [f"dropped/{reason}/{mode}" for reason in DROP_REASONS for mode in modes]
     names += [f"outcome/{part}/{outcome.value}/{mode}" for part in parts for outcome in PART_OUTCOMES for mode in modes]
     for kind, values in (("task", tasks), ("source", sources)):
         names += [f"{kind}/{v}/{name}/{mode}" for v in values for name in SPLIT_METRICS for mode in modes]

@@ -28,7 +28,7 @@ def advantage_shares(groups: Sequence[Group]) -> dict[str, float]:
     """
     sizes: dict[str, float] = defaultdict(float)
     for group in groups:
-        if group.advantage.signal != "ok":
+        if group.advantage.signal != "ok" or group.advantage.std == 0:  # parts may differ where their sums do not
             continue
         terms = [sample.score.terms for sample in group.samples if sample.trained]
         for part in dict.fromkeys(name for row in terms for name in row):

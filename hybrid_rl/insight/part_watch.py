@@ -29,7 +29,6 @@ class PartWatch:
         said: Iterable[str] = (),
     ) -> None:
         self._places = [(part, mode) for part in parts for mode in modes]
-        self._alone = len(parts) < 2
         self._recent: deque[Mapping[str, float]] = deque(past, maxlen=_STEPS)
         self._said = set(said)
 
@@ -52,9 +51,10 @@ class PartWatch:
         if len(stds) == _STEPS and max(stds) <= _ALIKE and at_work:
             sentences.append(
                 f"rewards.{part} has given every response in mode {mode} nearly the same value for {_STEPS} steps: it "
-                f"teaches nothing there; is it too easy, too hard, or broken?"
+                f"teaches nothing there any more, or does not work"
             )
-        if len(shares) == _STEPS and min(shares) >= _NEARLY_ALL and not self._alone:
+        # That accuracy decides is what it is there for.
+        if len(shares) == _STEPS and min(shares) >= _NEARLY_ALL and part != "accuracy":
             sentences.append(
                 f"rewards.{part} has made up more than {100 * _NEARLY_ALL:.0f} % of the advantage in mode {mode} for "
                 f"{_STEPS} steps: the other parts hardly count there; are the weights meant like this?"

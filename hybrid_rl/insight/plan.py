@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from hybrid_rl.algorithm.modes import StratifiedModes
+from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.config import Config
+from hybrid_rl.config.ratio import RatioConfig
+from hybrid_rl.scorer_pool.isolation import network_can_be_cut
 
 if TYPE_CHECKING:
     from hybrid_rl.preflight import Material
@@ -18,9 +21,13 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
         start: where the first weights come from.
     """
     train, modes = config.train, config.modes
-    counts = StratifiedModes(modes.shares).assign(1, train.prompts_per_step)
-    responses = train.prompts_per_step * train.responses_per_prompt
-    budget = sum(modes.kinds[mode].max_new_tokens for mode in counts) * train.responses_per_prompt
+    first = mode_schedule(config).assign(
+        1, material.prompts.draw(1, train.prompts_per_step), train.responses_per_prompt
+    )
+    prompts = Counter(mode for counts in first for mode in counts)
+    of_mode = {mode: sum(counts.get(mode, 0) for counts in first) for mode in modes.kinds}
+    responses = sum(of_mode.values())
+    budget = sum(modes.kinds[mode].max_new_tokens * count for mode, count in of_mode.items())
     weights = {name: source.weight for name, source in config.data.sources.items()}
     total = sum(weights.values())
     plan = [
@@ -37,8 +44,8 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
         plan.append(
             (
                 f"mode {name}",
-                f"{counts.count(name)} prompts a step, up to {kind.max_new_tokens} tokens a response, temperature "
-                f"{kind.temperature:g}, template {kind.template_args or 'as it is'}",
+                f"{_asked_for(config, prompts[name], of_mode[name])}, up to {kind.max_new_tokens} tokens a response, "
+                f"temperature {kind.temperature:g}, template {kind.template_args or 'as it is'}",
             )
         )
     plan.append(("data", ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())))
@@ -52,6 +59,8 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
             f"1 actor, {cluster.rollout_workers} rollout, {reference}, {cluster.reward_workers} reward, {where}",
         )
     )
+    if not network_can_be_cut():
+        plan.append(("scorers", "not cut off from the network: this system allows neither namespaces nor seccomp"))
     evaluation = config.evaluation
     if evaluation.before or evaluation.after or evaluation.every_steps:
         times = [name for name, on in (("before", evaluation.before), ("after", evaluation.after)) if on]
@@ -80,11 +89,16 @@ def _set(config: Config, name: str) -> str:
     return f"{chosen.prompts_per_mode} prompts x {chosen.samples_per_prompt} responses in {modes}{times}"
 
 
+def _asked_for(config: Config, prompts: int, responses: int) -> str:
+    """How much of a step is in a mode; where that changes, how much of the first one."""
+    whole = responses == prompts * config.train.responses_per_prompt
+    counted = f"{prompts} prompts" if whole else f"{responses} responses to {prompts} prompts"
+    fixed = config.modes.assign != "column" and not isinstance(config.modes.long_ratio, RatioConfig)
+    return f"{counted} a step" if fixed else f"{counted} in the first step"
+
+
 def _size(config: Config, material: Material) -> str:
-    lora = config.model.lora
-    if lora is None:
-        return f"{material.num_parameters:,}"
-    return (
-        f"{material.num_parameters:,}, frozen, beside them an adapter of rank {lora.rank} with "
-        f"{material.num_adapter_parameters:,} that are trained"
-    )
+    lora, size, trained = config.model.lora, material.num_parameters, material.num_trained_parameters
+    if lora is not None:
+        return f"{size:,}, frozen, beside them an adapter of rank {lora.rank} with {trained:,} that are trained"
+    return f"{size:,}" if trained == size else f"{size:,}, of which {trained:,} are trained"

@@ -116,8 +116,15 @@ def view_prompt(
 
 def _prefilled_from(chat: TemplateChatFormat, ids: Sequence[int], mode: str) -> int:
     """Place of the first token that holds any of the mode's prefilled text."""
-    text = chat.prefilled_text(mode)
+    text = _prefilled_text(chat, mode)
     start = len(ids)
     while start > 0 and len(chat.decode(ids[start:])) < len(text):
         start -= 1
     return start
+
+
+def _prefilled_text(chat: TemplateChatFormat, mode: str) -> str:
+    """The part of the opening that answers for the model: a think block, open or closed, and the prefill."""
+    opening = chat.opening(mode)
+    places = [opening.find(tag) for tag in chat.thought_tags if tag in opening]
+    return opening[min([*places, len(opening) - len(chat.prefill(mode))]) :]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
+from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
 
 
@@ -51,30 +53,34 @@ class Recorder:
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
         self._now: dict[str, float] = {}
+        rows = run.folder.metrics()
+        self._update_tokens = sum(_update_tokens(row) for row in rows)
         self._evaluator = Evaluator(run.config, run.material, run.rollouts, run.rewards)
         self._markers = Markers(run.config.alarms.markers)
-        self._thoughts = {mode: run.material.format.thought(mode) for mode in run.config.modes.kinds}
         self._alarms = AlarmWatch(
             run.config.alarms,
             list(run.config.modes.kinds),
-            run.folder.metrics(),
+            rows,
             self._past_evaluations(),
             [(warning["alarm"], warning["mode"]) for warning in self._summary["warnings"] if "alarm" in warning],
         )
         self._parts = PartWatch(
             list(run.config.rewards),
             list(run.config.modes.kinds),
-            run.folder.metrics(),
+            rows,
             [warning["text"] for warning in self._summary["warnings"]],
         )
 
     def __enter__(self) -> Recorder:
         self._write_summary("running")
+        config = self._run.config
+        self._loggers = open_loggers(config.log, self._run.folder.path, config.model_dump(mode="json"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._loggers.close()
         if error is None:
             return
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
@@ -96,6 +102,9 @@ class Recorder:
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         folder = self._run.folder
         folder.write_rollouts(step, sample_rows(step, groups, folder, self._run.material.format.prompt_text))
+        log = self._run.config.log
+        if log.to and (step - 1) % log.samples_every_steps == 0:
+            self._loggers.samples(step, first_groups(groups))
 
     def step(
         self,
@@ -109,14 +118,22 @@ class Recorder:
         config = self._run.config
         learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
-            groups, figures, reference, wall_s, step=step, version=version, learning_rate=learning_rate
+            groups,
+            figures,
+            reference,
+            wall_s,
+            step=step,
+            version=version,
+            learning_rate=learning_rate,
+            shares=self._run.modes.shares(step),
+            thoughts=self._run.grouping.thoughts,
         )
-        # Where the requested shares change with the step, the step's own figures say so.
-        asked = config.modes.shares
-        metrics = thought_metrics(groups, self._thoughts, asked, self._markers) | metrics
+        metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
+        self._loggers.metrics(step, metrics)
+        self._update_tokens += _update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
         for sentence in self._parts.step(metrics):
@@ -134,13 +151,15 @@ class Recorder:
         label = when if isinstance(when, str) else f"at step {when}"
         found: dict[str, Any] = {}
         if proper:
-            found["eval"] = self._measure(f"evaluation {label}", evaluator.plain)
+            plain = partial(evaluator.plain, keep=lambda rows: run.folder.write_evaluation(when, rows))
+            found["eval"] = self._measure(f"evaluation {label}", plain)
         if proper and run.config.evaluation.blind:
             found["eval_blind"] = self._measure(f"blind evaluation {label}", evaluator.blind)
         if sets:
             found["eval_sets"] = {n: self._measure(f"evaluation of {n} {label}", evaluator.on_set, n) for n in sets}
         metrics = evaluation_metrics(found.get("eval"), found.get("eval_blind"), found.get("eval_sets"))
         self._now |= metrics
+        self._loggers.metrics(run.done, metrics)
         if isinstance(when, str):
             for kind, figures in found.items():
                 self._summary.setdefault(kind, {})[when] = figures
@@ -153,7 +172,10 @@ class Recorder:
 
     @property
     def stopped(self) -> bool:
-        """`run.stop_when` has been met; nothing is left to train."""
+        """`run.max_update_tokens` are used up or `run.stop_when` is met, in this session or before it."""
+        limit = self._run.config.run.max_update_tokens
+        if limit is not None and self._update_tokens >= limit:
+            return True
         found = self._summary.get("stopped")
         return found is not None and found["step"] <= self._run.done
 
@@ -172,7 +194,7 @@ class Recorder:
         if self._saved != run.done:
             run.view.phase("save")
             with run.clock("save"):
-                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric)
+                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
                 write_report(run.folder.path)
@@ -252,9 +274,16 @@ class Recorder:
             "run_dir": str(run.folder.path),
             "steps": run.done,
             "seed": run.config.run.seed,
-            "policy": {"parameters": run.num_parameters},
+            "policy": {
+                "parameters": run.material.num_parameters,
+                "trained_parameters": run.material.num_trained_parameters,
+            },
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),
         }
         run.folder.write_summary(self._summary)
+
+
+def _update_tokens(metrics: Mapping[str, float]) -> float:
+    return sum(value for key, value in metrics.items() if key.startswith("update_tokens/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from pathlib import Path
@@ -11,8 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.config import Config
-from hybrid_rl.insight.evaluation_metrics import BLIND_METRICS, EVALUATION_METRICS
+from hybrid_rl.insight.evaluation_metrics import BLIND_METRICS, EVALUATION_METRICS, PARTIAL_METRICS
 from hybrid_rl.insight.names import MODE_METRICS, PART_FIGURES, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -47,7 +49,10 @@ def _rows(section: type[BaseModel], path: str) -> list[str]:
     rows = []
     for name, field in section.model_fields.items():
         inner, inner_path = _section(field.annotation, f"{path}.{name}")
-        if inner is not None:
+        if inner is not None and typing.get_origin(_plain(field.annotation)) is typing.Annotated:
+            rows.append(f"| `{path}.{name}` | number or section | {_default(field)} | {_meaning(field)} |")
+            rows += _rows(inner, inner_path)
+        elif inner is not None:
             if field.default is None:
                 rows.append(f"| `{path}.{name}` | section or None | unset | {field.description or ''} |")
             rows += _rows(inner, inner_path)
@@ -57,14 +62,27 @@ def _rows(section: type[BaseModel], path: str) -> list[str]:
 
 
 def _row(path: str, field: FieldInfo) -> str:
-    meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-    return f"| `{path}` | {_type(field)} | {_default(field)} | {meaning} |"
+    return f"| `{path}` | {_type(field)} | {_default(field)} | {_meaning(field)} |"
+
+
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split()).replace("|", "\\|")
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without `or None`."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return next(a for a in typing.get_args(annotation) if a is not type(None))
+    return annotation
 
 
 def _section(annotation: Any, path: str) -> tuple[type[BaseModel] | None, str]:
     """The section that a field holds, itself or by name, and the path of its keys."""
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    annotation = _plain(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:  # a number or a section, as modes.long_ratio
+        choices = typing.get_args(typing.get_args(annotation)[0])
+        found = [_section(typing.get_args(choice)[0], path)[0] for choice in choices]
+        return next((section for section in found if section is not None), None), path
     if typing.get_origin(annotation) is dict:
         annotation, path = typing.get_args(annotation)[1], f"{path}.NAME"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -79,14 +97,23 @@ def _summary(section: type[BaseModel], field: FieldInfo) -> str:
 
 def _type(field: FieldInfo) -> str:
     text = str(field.annotation) if typing.get_origin(field.annotation) else getattr(field.annotation, "__name__", "")
+    text = _BOUNDED.sub(lambda m: " ".join([m[1], *_BOUND.sub(_sign, m[2]).split(", ")]), text)
     text = text.replace("typing.", "").replace("Literal", "one of ").replace("|", "or")
     limits = [_limit(item) for item in field.metadata]
     return " ".join([text, *(limit for limit in limits if limit)])
 
 
+_BOUNDED = re.compile(r"Annotated\[(\w+), FieldInfo\(annotation=NoneType, required=True, metadata=\[(.*?)\]\)\]")
+_BOUND = re.compile(r"\w+\((\w+)=([^)]*)\)")
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def _sign(bound: re.Match[str]) -> str:
+    return f"{_SIGNS[bound[1]]} {bound[2]}"
+
+
 def _limit(item: Any) -> str:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return " ".join(f"{sign} {getattr(item, name)}" for name, sign in signs.items() if hasattr(item, name))
+    return " ".join(f"{sign} {getattr(item, name)}" for name, sign in _SIGNS.items() if hasattr(item, name))
 
 
 def _default(field: FieldInfo) -> str:
@@ -100,6 +127,7 @@ def _default(field: FieldInfo) -> str:
 
 def render_metrics() -> str:
     """The metrics of `metrics.jsonl` as Markdown."""
+    of_evaluations = EVALUATION_METRICS | PARTIAL_METRICS | BLIND_METRICS
     lines = [
         "# Metrics",
         "",
@@ -111,6 +139,7 @@ def render_metrics() -> str:
         *(f"| `wall_s/{phase}` | seconds of the step spent in the phase |" for phase in PHASES),
         *(f"| `{name}/MODE` | {meaning} |" for name, meaning in MODE_METRICS.items()),
         *(f"| `{figure}/NAME/MODE` | {meaning} |" for figure, meaning in PART_FIGURES.items()),
+        *(f"| `dropped/{name}/MODE` | groups left out of the loss: {why} |" for name, why in DROP_REASONS.items()),
         "| `outcome/NAME/OUTCOME/MODE` | responses on which a reward part had the outcome abstain, timeout or error |",
         "| `source/SOURCE/FIGURE/NAME/MODE` | these figures of a reward part for one of several data sources |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),
@@ -120,9 +149,12 @@ def render_metrics() -> str:
         "",
         "| name | meaning |",
         "| --- | --- |",
-        *(f"| `eval/{name}/MODE` | {meaning} |" for name, meaning in (EVALUATION_METRICS | BLIND_METRICS).items()),
+        *(f"| `eval/{name}/MODE` | {meaning} |" for name, meaning in of_evaluations.items()),
         "| `eval/task/TASK/accuracy/MODE` | `accuracy` of one task |",
-        *(f"| `eval_set/SET/{name}/MODE` | the same on a set of `evaluation.sets` |" for name in EVALUATION_METRICS),
+        *(
+            f"| `eval_set/SET/{name}/MODE` | the same on a set of `evaluation.sets` |"
+            for name in [*EVALUATION_METRICS, "accuracy_when_well_formed"]
+        ),
         "| `eval_set/SET/pass@K/MODE` | pass@K on the set, for each K of its `pass_at` |",
     ]
     return "\n".join(lines) + "\n"

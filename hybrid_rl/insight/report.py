@@ -32,15 +32,16 @@ def write_report(run_dir: Path) -> Path:
         RunFolderError: there is no such folder.
     """
     run = read_run(run_dir)
-    html = _environment().get_template("report.html.j2").render(_content(run))
+    html = environment().get_template("report.html.j2").render(_content(run))
     target = run_dir / "report.html"
-    _write_atomically(target, html)
+    write_atomically(target, html)
     return target
 
 
-def _environment() -> jinja2.Environment:
+def environment(*folders: Path) -> jinja2.Environment:
+    """Templates of `folders` and of this one, with everything escaped on its way into a page."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_harmless,
@@ -117,10 +118,13 @@ def _facts(run: RecordedRun) -> list[tuple[str, str]]:
     steps = finite(summary.get("steps"))
     seconds = sum(value for _, value in _seconds(run).items())
     stopped = mapping(summary.get("stopped")).get("reason")
+    policy = mapping(summary.get("policy"))
+    sizes = [formats.short_count(finite(policy.get(name))) for name in ("parameters", "trained_parameters")]
     facts = [
         ("stopped by", str(stopped) if stopped else formats.DASH),
         ("steps", formats.count(steps if steps is not None else run.last_step or None)),
-        ("parameters", formats.short_count(finite(mapping(summary.get("policy")).get("parameters")))),
+        ("parameters", sizes[0]),
+        ("trained", sizes[1] if sizes[1] != sizes[0] else formats.DASH),
         ("time", formats.duration(seconds) if seconds else formats.DASH),
         ("tokens", formats.short_count(sum(entry["rollout"] for entry in _tokens(run)) or None)),
         ("seed", str(summary["seed"]) if "seed" in summary else formats.DASH),
@@ -177,7 +181,7 @@ def _phases(run: RecordedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _write_atomically(target: Path, text: str) -> None:
+def write_atomically(target: Path, text: str) -> None:
     """Readers see the old file or the new one, never a part of one."""
     handle, name = tempfile.mkstemp(prefix=".report-", suffix=".tmp", dir=target.parent)
     temporary = Path(name)

@@ -20,7 +20,7 @@ def sample_rows(
         text = prompt_text(request.prompt, request.mode)
         images = [_keep(folder, ref) for ref in request.prompt.images]
         for sample in group.samples:
-            yield {"step": step, **_row(sample), "prompt": text, "images": images}
+            yield {"step": step, **_row(sample), "dropped": group.dropped, "prompt": text, "images": images}
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -42,9 +42,11 @@ def _row(sample: Sample) -> dict[str, Any]:
         "sampled": list(generation.sampled),
         "gold": request.prompt.gold,
         "parts": dict(score.parts),
+        "terms": dict(score.terms),
         "reward": score.value if score.outcome is Outcome.OK else None,
         # One number where the estimator gives every token the same, as group-relative ones do.
         "advantage": (sample.advantages[0] if sample.advantages else 0.0) if scalar else list(sample.advantages),
+        "trained": sample.trained,
         "outcome": score.outcome.value,
         "finish": generation.finish.value,
         "policy_versions": list(rollout.versions),

@@ -36,7 +36,7 @@ def prepare_sets(
         for mode, kind in kinds.items():
             least = chat.shortest_response(mode)
             if kind.max_think_tokens is not None:
-                least = kind.max_think_tokens + len(chat.encode(chat.closing_text(mode))) + 2
+                least = chat.shortest_response_at(mode, kind.max_think_tokens)
             if kind.max_new_tokens < least:
                 raise ConfigError(
                     f"evaluation.sets.{name}: in mode {mode} a response may have {kind.max_new_tokens} tokens, and the "

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.chat_format import Thought
 from hybrid_rl.insight.metrics import mean
+from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Rollout
 
 
@@ -36,14 +36,11 @@ class Markers:
         return sum(len(pattern.findall(lowered)) for pattern in self._patterns)
 
 
-def thought_metrics(
-    groups: Sequence[Group], thoughts: Mapping[str, Thought], shares: Mapping[str, float], markers: Markers
-) -> dict[str, float]:
+def thought_metrics(groups: Sequence[Group], thoughts: Mapping[str, Thought], markers: Markers) -> dict[str, float]:
     """The figures of a step by mode, named as in `hybrid_rl.insight.names`.
 
     Args:
         thoughts: by mode, what its prompt leaves: an open think block, a closed one, or the choice.
-        shares: of each mode, as asked for.
     """
     rollouts = [sample.rollout for group in groups for sample in group.samples]
     result: dict[str, float] = {}
@@ -52,13 +49,10 @@ def thought_metrics(
         tokens = sum(rollout.num_sampled_tokens for rollout in own)
         found = sum(markers.count(rollout.response.text) for rollout in own)
         result |= {
-            f"share/{mode}": len(own) / len(rollouts),
             f"visible_thought/{mode}": mean(_thinks_visibly(rollout, markers) for rollout in own),
             f"reflections_per_1k/{mode}": 1000 * found / max(tokens, 1),
             f"closed_by_budget/{mode}": mean(rollout.closed_by_budget for rollout in own),
         }
-        if mode in shares:
-            result[f"share_asked/{mode}"] = shares[mode]
         if thoughts[mode] == "opened":
             result[f"empty_thought/{mode}"] = mean(not rollout.response.thought for rollout in own)
         if thoughts[mode] == "closed":

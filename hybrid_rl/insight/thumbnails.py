@@ -26,14 +26,16 @@ def thumbnail(run_dir: Path, name: str) -> Thumbnail:
     """The image at a path relative to the run folder; only files inside the folder are read."""
     from PIL import Image
 
+    from hybrid_rl.images import UNREADABLE, upright_rgb
+
     try:
         path = (run_dir / name).resolve()
         if not path.is_relative_to(run_dir.resolve()):
             return Thumbnail(name)
         with Image.open(path) as opened:
             opened.draft("RGB", (MAX_SIDE * 2, MAX_SIDE * 2))
-            image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            image = upright_rgb(opened)
+    except UNREADABLE:
         return Thumbnail(name)
     coarse = max(image.size) < 120
     image.thumbnail((MAX_SIDE, MAX_SIDE))

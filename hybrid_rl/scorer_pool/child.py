@@ -15,6 +15,7 @@ import socket
 import time
 from typing import Any
 
+from hybrid_rl.scorer_pool.isolation import drop_rights, leave_network, refuse_sockets
 from hybrid_rl.scorer_pool.loading import LoadedReward, RewardSpec, load_reward, read_returned
 from hybrid_rl.scorer_pool.warming import warm
 from hybrid_rl.scorer_pool.wire import BrokenWire, receive, send
@@ -27,6 +28,7 @@ _PAGE_BYTES = resource.getpagesize()
 
 def nursery(descriptor: int) -> None:
     """Serve the parent's requests until it is gone. One thread, so that forking is safe."""
+    leave_network()  # once, before anything is imported: a new network costs more than a new scorer may
     channel = socket.socket(fileno=descriptor)
     rewards: dict[RewardKey, LoadedReward] = {}
     children: set[int] = set()
@@ -91,14 +93,20 @@ def _fork(channel: socket.socket, rewards: dict[RewardKey, LoadedReward], memory
 
 
 def _confine(memory_bytes: int) -> None:
-    """A limit on memory, no core files, and death with the nursery."""
+    """A limit on memory, no core files, death with the nursery, no rights over others and no network.
+
+    Where the kernel allows no fence against the network the run goes on; the plan of the run has said so.
+    """
     import ctypes
+
+    drop_rights()
 
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * _PAGE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    refuse_sockets()
 
 
 def _score_for_ever(channel: socket.socket, rewards: dict[RewardKey, LoadedReward]) -> None:

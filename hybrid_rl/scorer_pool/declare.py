@@ -22,3 +22,13 @@ def warmed_by(warm_up: Callable[[], object]) -> Callable[[_Function], _Function]
         return function
 
     return declare
+
+
+def pays_for(*hacks: str) -> Callable[[_Function], _Function]:
+    """Declare classes of hacks of `rewards fuzz` that the published formula pays: they are reported, not blamed."""
+
+    def declare(function: _Function) -> _Function:
+        vars(function)["pays_for"] = hacks
+        return function
+
+    return declare

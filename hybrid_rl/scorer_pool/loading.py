@@ -16,6 +16,9 @@ from hybrid_rl.records import Score
 POLICY = "policy"
 """The name under which a reward asks for the policy's log-probabilities."""
 
+DEFAULT_TIMEOUT_S = 1.0
+"""Limit of one response where neither the config nor the reward says another."""
+
 RunsIn = Literal["pool", "inline", "async", "actor"]
 Per = Literal["sample", "group", "batch"]
 
@@ -46,6 +49,7 @@ class LoadedReward:
             else `pool`.
         per: what it scores in one call; beyond a sample, each name is a list with one entry a response.
         without_answer: what it counts as where it is not called for want of an answer; None abstains.
+        timeout_s: seconds that it says it may take for one response.
     """
 
     target: str
@@ -56,6 +60,7 @@ class LoadedReward:
     runs_in: RunsIn
     per: Per = "sample"
     without_answer: float | None = 0.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
     @property
     def needs_answer(self) -> bool:
@@ -68,7 +73,7 @@ class LoadedReward:
 
 
 def load_reward(spec: RewardSpec) -> LoadedReward:
-    """Load a reward; build it, if it is a class.
+    """Load a reward; build it, if it is a class, with the folders of the search if it has a parameter `search`.
 
     Raises:
         PluginError: it does not load, or asks for something in a way that cannot be served.
@@ -76,6 +81,8 @@ def load_reward(spec: RewardSpec) -> LoadedReward:
     name, target, args = spec.name, spec.target, dict(spec.args)
     reward = load(target, spec.search, group="hybrid_rl.rewards")
     if inspect.isclass(reward):
+        if "search" in inspect.signature(reward).parameters:
+            args.setdefault("search", spec.search)
         check_call(target, reward, (), args)
         try:
             reward = reward(**args)
@@ -103,6 +110,7 @@ def load_reward(spec: RewardSpec) -> LoadedReward:
         runs_in=_declared(name, target, reward, "runs_in", natural, get_args(RunsIn)),
         per=_declared(name, target, reward, "per", "sample", get_args(Per)),
         without_answer=getattr(reward, "without_answer", 0.0),
+        timeout_s=_declared_timeout_s(name, target, reward),
     )
     check_place(name, loaded, loaded.runs_in)
     return loaded
@@ -130,6 +138,13 @@ def _declared(name: str, target: str, reward: Any, attribute: str, natural: str,
     if value not in known:
         raise PluginError(f"rewards.{name}: '{target}' declares {attribute} = {value!r}; it is {' or '.join(known)}")
     return value
+
+
+def _declared_timeout_s(name: str, target: str, reward: Any) -> float:
+    value = getattr(reward, "timeout_s", DEFAULT_TIMEOUT_S)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise PluginError(f"rewards.{name}: '{target}' declares timeout_s = {value!r}; it is a number above 0")
+    return float(value)
 
 
 def read_returned(returned: Any, count: int | None) -> list[Score | None]:

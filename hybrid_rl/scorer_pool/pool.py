@@ -16,14 +16,13 @@ from typing import Any
 
 from hybrid_rl.records import Outcome
 from hybrid_rl.scorer_pool.child import key_of
-from hybrid_rl.scorer_pool.loading import RewardSpec
+from hybrid_rl.scorer_pool.loading import DEFAULT_TIMEOUT_S, RewardSpec
 from hybrid_rl.scorer_pool.nursery import Nursery, shared_nursery
 from hybrid_rl.scorer_pool.quarantine import Quarantine
 from hybrid_rl.scorer_pool.replies import is_number, read_reply, read_scores
 from hybrid_rl.scorer_pool.verdict import Verdict, shared, verdicts
 from hybrid_rl.scorer_pool.wire import BrokenWire, Inbox, send
 
-DEFAULT_TIMEOUT_S = 1.0
 _START_S = 10.0
 """How long a scorer may take to begin with a case it was sent; a healthy one is waiting for it."""
 _DEATHS_BEFORE = 3

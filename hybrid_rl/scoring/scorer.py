@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hybrid_rl.config import Config
 from hybrid_rl.config.rewards import RewardConfig
-from hybrid_rl.errors import PluginError, RewardError
+from hybrid_rl.errors import PluginError, RewardError, UserError
 from hybrid_rl.protocols import PolicyHandle, RewardHost
 from hybrid_rl.records import Outcome, Prompt, Rollout, Score
 from hybrid_rl.scorer_pool.loading import POLICY, LoadedReward, RewardSpec, check_place, load_reward
@@ -57,6 +57,14 @@ def actor_specs(config: Config) -> dict[str, RewardSpec]:
     return {key: reward.spec for key, reward in placed.items() if reward.runs_in == "actor"}
 
 
+def limits_s(config: Config) -> dict[str, float]:
+    """Seconds that each part may take for one response; of several rewards that say so themselves, the shortest."""
+    declared: dict[str, list[float]] = defaultdict(list)
+    for placed in place_rewards(config.rewards, config.search).values():
+        declared[placed.spec.name].append(placed.reward.timeout_s)
+    return {name: part.timeout_s or min(declared[name]) for name, part in config.rewards.items()}
+
+
 class Scorer:
     """Scores rollouts with the rewards of a config.
 
@@ -99,8 +107,13 @@ class Scorer:
         """Ask each reward that can tell whether it can work, as one that needs a server."""
         for placed in self._placed.values():
             check = getattr(placed.reward.function, "check", None)
-            if check is not None:
+            if check is None:
+                continue
+            try:
                 check()
+            except UserError as error:
+                part = f"rewards.{placed.spec.name}: "
+                raise PluginError(part + str(error).removeprefix(part)) from error
 
     def check(self, prompt: Prompt) -> None:
         """Raise a PluginError if a reward asks for a name that neither we nor the prompt's columns offer."""
@@ -117,6 +130,11 @@ class Scorer:
                     f"rewards.{name}: '{reward.target}' asks for '{missing[0]}', which is neither a column of source "
                     f"{prompt.source} nor one of {', '.join(OFFERED)}"
                 )
+
+    def reads_reference(self, prompt: Prompt) -> bool:
+        """Whether a reward has the policy read the reference answer to a prompt."""
+        rewards = [self._reward(name, prompt) for name in self._config]
+        return any({POLICY, "gold"} <= reward.wanted for reward in rewards if reward is not None)
 
     def score(self, rollout: Rollout) -> Score:
         """Score one rollout, see `score_all`."""
@@ -166,8 +184,8 @@ class Scorer:
             raise PluginError(f"rewards.{name}: '{reward.target}' asks for the policy, which is only there in a run")
         arguments = arguments_for(reward, [rollouts[place] for place in bundle], self._wants_thought, self._policy)
         count = None if reward.per == "sample" else len(bundle)
-        timeout_s = self._config[name].timeout_s * len(bundle)
-        return _Planned(name, Call(key, arguments, count, timeout_s), tuple(bundle))
+        each_s = self._config[name].timeout_s or reward.timeout_s
+        return _Planned(name, Call(key, arguments, count, each_s * len(bundle)), tuple(bundle))
 
     def _terms(self, rollouts: Sequence[Rollout], found: Sequence[Mapping[str, Verdict]]) -> list[dict[str, float]]:
         """What each part adds to the reward of each response."""

@@ -54,7 +54,7 @@ def _digest(config: Config) -> str:
         "model": config.model.model_dump(mode="json"),
         "warmup": config.warmup.model_dump(mode="json", exclude={"cache"}),
         "kinds": {
-            name: {"template_args": kind.template_args, "prefill": kind.prefill}
+            name: {"template_args": kind.template_args, "prefill": kind.prefill, "mode_token": kind.mode_token}
             for name, kind in config.modes.kinds.items()
         },
         "max_tokens_per_micro_batch": config.train.max_tokens_per_micro_batch,

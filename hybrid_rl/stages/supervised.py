@@ -17,7 +17,7 @@ from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
-from hybrid_rl.records import Prompt
+from hybrid_rl.records import Prompt, stable_seed
 from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
 
@@ -95,6 +95,8 @@ class SupervisedStage:
     def _row(self, prompt: Prompt, mode: str) -> Row:
         chat = self._policy.format
         thought = prompt.thought if chat.thought(mode) != "closed" else ""
+        if chat.thought(mode) == "free" and stable_seed("thinks", self._seed, prompt.id) % 2:
+            thought = ""  # where the model chooses, it has to know both
         if chat.thought(mode) == "opened" and not thought:
             raise DataError(
                 f"prompt {prompt.id} of source {prompt.source} has no thought for mode {mode} to learn from"

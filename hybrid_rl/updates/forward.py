@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.chat_format import PromptInputs
 from hybrid_rl.policy import Policy
+from hybrid_rl.templates import PromptInputs
 
 _LOGITS_AT_ONCE = 2**27
 """Logits whose distributions are computed at once: half a gigabyte in float32."""

@@ -7,14 +7,15 @@ Micro-batches bound memory only: every token's weight in the loss is fixed by it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.loss import token_loss
-from hybrid_rl.algorithm.normalizer import token_weights
+from hybrid_rl.algorithm.normalizer import SampleWeight, token_weights
+from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
@@ -29,7 +30,8 @@ class UpdateFigures:
     Attributes:
         loss: sum over the optimizer steps.
         grad_norms: before clipping, one an optimizer step.
-        ratio_deviation: largest |ratio - 1| in the first optimizer step, where policy and sampler are the same.
+        ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
+            are the same.
     """
 
     loss: float = 0.0
@@ -46,30 +48,33 @@ def grpo_update(
     groups: Sequence[Group],
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
     config: TrainConfig,
-    loss_weights: Mapping[str, float],
+    rules: LossRules,
 ) -> UpdateFigures:
     """Take `config.mini_batches` optimizer steps on the groups of a training step.
 
     Args:
         reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
             where no KL term is asked for.
-        loss_weights: `loss_weight` by mode.
     """
     figures = UpdateFigures()
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
-        accumulate_gradient(policy, step_groups, reference, config, loss_weights, figures, on_policy=number == 0)
+        accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
         figures.grad_norms.append(optimizer.step())
     return figures
 
 
 def mini_batches(groups: Sequence[Group], count: int) -> list[list[int]]:
-    """Deal the groups of each mode round robin, so that every optimizer step sees every mode in proportion."""
+    """Deal the groups of each mode round robin, so that every optimizer step sees every mode in proportion.
+
+    Groups that nothing is trained on take no place.
+    """
     batches: list[list[int]] = [[] for _ in range(count)]
     by_mode: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
-        by_mode[group.mode].append(index)
+        if any(sample.trained for sample in group.samples):
+            by_mode[group.mode].append(index)
     for position, index in enumerate(i for indices in by_mode.values() for i in indices):
         batches[position % count].append(index)
     return [batch for batch in batches if batch]
@@ -80,14 +85,14 @@ def accumulate_gradient(
     groups: Sequence[Group],
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
     config: TrainConfig,
-    loss_weights: Mapping[str, float],
+    rules: LossRules,
     figures: UpdateFigures,
     *,
     on_policy: bool,
 ) -> None:
     """Add the gradient of one optimizer step's loss to the parameters, and its figures to `figures`."""
-    weights = token_weights(groups, config.mode_balance, loss_weights)
-    samples, rows, references = _trained_rows(policy, groups, reference_logprobs)
+    weights = token_weights(groups, rules.normalizer)
+    samples, rows, sample_weights, references = _trained_rows(policy, groups, weights, reference_logprobs)
     for batch in micro_batches(rows, config.max_tokens_per_micro_batch):
         members = [samples[i] for i in batch]
         output = response_logprobs(policy, [rows[i] for i in batch])
@@ -106,23 +111,28 @@ def accumulate_gradient(
             return torch.tensor(kept, dtype=torch.float32, device=mask.device)
 
         logprobs_N = output.logprobs_BL[mask_BL]
-        old_N = tokens_of([s.rollout.generation.logprobs for s in members])
+        old_N = tokens_of([s.old_logprobs for s in members])
         reference_N = tokens_of([references[i] for i in batch]) if references else logprobs_N.detach()
         terms = token_loss(
             logprobs_N,
             old_N,
             tokens_of([s.advantages for s in members]),
             reference_N,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
+            clip_low=rules.clip_low,
+            clip_high=rules.clip_high,
+            estimator=rules.estimator,
+            responses_N=mask_BL.nonzero()[:, 0],
         )
         modes = [s.rollout.request.mode for s in members]
-        weights_N = tokens_of([[weights[m]] * len(s.advantages) for m, s in zip(modes, members, strict=True)])
+        weights_N = tokens_of([sample_weights[i].spread(samples[i]) for i in batch])
         loss = (weights_N * (terms.policy + config.kl_coefficient * terms.kl)).sum()
         loss.backward()
         figures.loss += loss.item()
-        if on_policy and len(old_N):
-            figures.ratio_deviation = max(figures.ratio_deviation, float((terms.ratio - 1).abs().max()))
+        # A forced mode token has another denominator than the policy, so that its ratio says nothing of the engines.
+        sampled_N = tokens_of([s.rollout.generation.sampled for s in members]).bool()
+        if on_policy and sampled_N.any():
+            deviation_N = ((logprobs_N.detach() - old_N).exp() - 1).abs()
+            figures.ratio_deviation = max(figures.ratio_deviation, float(deviation_N[sampled_N].max()))
         clipped_BL = torch.zeros_like(output.entropy_BL)
         clipped_BL[mask_BL] = terms.clipped.float()
         for b, mode in enumerate(modes):
@@ -132,17 +142,21 @@ def accumulate_gradient(
 
 
 def _trained_rows(
-    policy: Policy, groups: Sequence[Group], reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None
-) -> tuple[list[Sample], list[Row], list[tuple[float, ...]]]:
-    """Samples that have a trained token, their rows, and their reference log-probabilities (empty without any)."""
-    samples, rows, references = [], [], []
+    policy: Policy,
+    groups: Sequence[Group],
+    weights: Sequence[Sequence[SampleWeight]],
+    reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
+) -> tuple[list[Sample], list[Row], list[SampleWeight], list[tuple[float, ...]]]:
+    """Samples that have a trained token, their rows, weights, and reference log-probabilities (empty without any)."""
+    samples, rows, chosen, references = [], [], [], []
     for g, group in enumerate(groups):
         request = group.samples[0].rollout.request
         inputs = policy.format.inputs(request.prompt, request.mode)
         for s, sample in enumerate(group.samples):
             if any(sample.loss_mask):
                 samples.append(sample)
+                chosen.append(weights[g][s])
                 rows.append(Row(inputs, sample.rollout.generation.ids, sample.rollout.request.temperature))
                 if reference_logprobs is not None:
                     references.append(reference_logprobs[g][s])
-    return samples, rows, references
+    return samples, rows, chosen, references

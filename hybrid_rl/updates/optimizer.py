@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,13 +35,12 @@ class PartOptimizer:
         parts: Mapping[str, Sequence[str]],
         names: Collection[str] | None = None,
     ) -> None:
-        check_parts(model, config, parts, names)
+        check_parts([n for n, _ in model.named_parameters() if names is None or n in names], config, parts)
         self._config = config
         self._names: dict[int, str] = {}
         groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
-            scale = config.learning_rate_scale.get(part_of(name, parts) or "", 1.0)
-            scale = scale if names is None or name in names else 0.0
+            scale = scale_of(name, config, parts) if names is None or name in names else 0.0
             parameter.requires_grad_(scale != 0)
             if scale != 0:
                 self._names[id(parameter)] = name
@@ -90,8 +90,15 @@ class PartOptimizer:
         save_file(tensors, path)
 
     def load(self, path: Path) -> None:
-        """Read moments that `save` wrote for the same parameters."""
-        stored = load_file(path)
+        """Read moments that `save` wrote for the same parameters.
+
+        Raises:
+            RunFolderError: the file is damaged, or of other parameters.
+        """
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise RunFolderError(f"{path} cannot be read: {error}; restore it, or start the run anew") from error
         state: dict[str, dict[str, Tensor]] = {}
         for key, value in stored.items():
             name, _, kind = key.rpartition("@")
@@ -110,18 +117,39 @@ class PartOptimizer:
                     }
 
 
+def scale_of(name: str, config: OptimizerConfig, parts: Mapping[str, Sequence[str]]) -> float:
+    """Factor of the learning rate of a parameter; 0 freezes it."""
+    return config.learning_rate_scale.get(part_of(name, parts) or "", 1.0)
+
+
 def check_parts(
-    model: torch.nn.Module,
+    names: Iterable[str],
     config: OptimizerConfig,
     parts: Mapping[str, Sequence[str]],
-    names: Collection[str] | None = None,
+    *,
+    key: str = "train.optimizer",
+    adapter: bool = False,
 ) -> None:
-    """Raise a ConfigError if a scale names parameters that the model does not have, or freezes all of them."""
-    found = [part_of(name, parts) for name, _ in model.named_parameters() if names is None or name in names]
+    """Check that a scale for every part finds parameters, and that something is left to train.
+
+    Args:
+        names: of the parameters that may be trained.
+        key: where the config has the optimizer, for the message.
+        adapter: the parameters are an adapter's.
+
+    Raises:
+        ConfigError: a scale names a part without parameters, or all parts are frozen.
+    """
+    found = {part_of(name, parts) for name in names}
+    key = f"{key}.learning_rate_scale"
     for part in config.learning_rate_scale:
-        if part not in found:
+        if part not in found and adapter:
+            there = ", ".join(sorted(part or "layers of no part" for part in found))
             raise ConfigError(
-                f"learning_rate_scale: the model has no parameters of part '{part}'; set its prefixes in model.parts"
+                f"{key}: the adapter has no layers of part '{part}', only of {there}; take it out, or add the part to "
+                f"model.lora.parts"
             )
+        if part not in found:
+            raise ConfigError(f"{key}: the model has no parameters of part '{part}'; set its prefixes in model.parts")
     if all(config.learning_rate_scale.get(part or "", 1.0) == 0 for part in found):
-        raise ConfigError("learning_rate_scale freezes every part; leave at least one part above 0")
+        raise ConfigError(f"{key} freezes every part; leave at least one part above 0")

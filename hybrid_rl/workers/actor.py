@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.policy import training_mode
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
-from hybrid_rl.updates.optimizer import PartOptimizer, check_parts
+from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import VersionedWeights, export_weights
 
@@ -28,17 +29,15 @@ class ActorWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._config = setup.config
         self._policy = setup.load(trainable=True)
-        config = setup.config
-        for optimizer in (config.train.optimizer, *([config.warmup.optimizer] if config.warmup else [])):
-            check_parts(self._policy.model, optimizer, config.model.parts, self._policy.trained_parameters())
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
+        self._rules = loss_rules(setup.config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
             self._load(Path(setup.checkpoint))
 
-    def num_parameters(self) -> int:
-        return self._policy.num_parameters
+    def ready(self) -> None:
+        """Answers once the worker is up."""
 
     def warm_up(self, count: int) -> tuple[int, float]:
         """Take up to `count` supervised steps.
@@ -63,9 +62,9 @@ class ActorWorker:
         self, groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]] | None
     ) -> tuple[int, UpdateFigures]:
         """Train on the groups of a step and return the new version with what was measured."""
-        weights = {name: kind.loss_weight for name, kind in self._config.modes.kinds.items()}
+        config = self._config.train
         with training_mode(self._policy), self._own_randomness():
-            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, self._config.train, weights)
+            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, config, self._rules)
         self._version += 1
         return self._version, figures
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 from hybrid_rl.interrupt import StopSignal
@@ -42,33 +43,40 @@ def gather(pending: Sequence[Pending], *, interruptible: bool = True) -> list[An
 
 
 class _Done:
-    def __init__(self, value: Any, stop: StopSignal) -> None:
+    def __init__(self, value: Any, stop: StopSignal | None) -> None:
         self._value = value
         self._stop = stop
 
     def result(self, *, interruptible: bool = True) -> Any:
-        if interruptible:
+        if interruptible and self._stop is not None:
             self._stop.check()
         return self._value
 
 
-class _LocalHandle:
-    def __init__(self, worker: Any, stop: StopSignal) -> None:
-        self._worker = worker
+class InProcess:
+    """A worker in this process, made when it is first called; a call is finished when it returns."""
+
+    def __init__(self, make: Callable[[], Any], stop: StopSignal | None = None) -> None:
+        self._make = make
         self._stop = stop
+
+    @cached_property
+    def _worker(self) -> Any:
+        return self._make()
 
     def call(self, method: str, *arguments: Any) -> Pending:
         return _Done(getattr(self._worker, method)(*arguments), self._stop)
 
 
 class LocalCluster:
-    """The same worker classes in this process; a call is finished when it returns."""
+    """The same worker classes in this process."""
 
     def __init__(self, stop: StopSignal) -> None:
         self._stop = stop
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
-        return _LocalHandle(worker(*arguments), self._stop)
+        made = worker(*arguments)
+        return InProcess(lambda: made, self._stop)
 
     def share(self, value: Any) -> Any:
         return value

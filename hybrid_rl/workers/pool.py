@@ -75,9 +75,9 @@ class Actor:
     def _call(self, method: str, *arguments: Any) -> Any:
         return self._handle.call(method, *arguments).result(interruptible=False)
 
-    def num_parameters(self) -> int:
-        # The first call waits for the worker to start; nothing has begun that an interruption could break.
-        return int(self._handle.call("num_parameters").result())
+    def ready(self) -> None:
+        """Wait until it is up. Nothing has begun that an interruption could break."""
+        self._handle.call("ready").result()
 
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)
@@ -156,9 +156,11 @@ class AdapterOff:
         return self._actor.reference_logprobs(groups)
 
 
-def spread_over(handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]]) -> list[Any]:
+def spread_over(
+    handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]], *, interruptible: bool = True
+) -> list[Any]:
     """Deal bundles to workers in contiguous runs of like size, and return the flat results in the bundles' order."""
     cuts = [round(i * len(bundles) / len(handles)) for i in range(len(handles) + 1)]
     shares = [[item for bundle in bundles[a:b] for item in bundle] for a, b in pairwise(cuts)]
     pending = [handle.call(method, share) for handle, share in zip(handles, shares, strict=True) if share]
-    return [value for part in gather(pending) for value in part]
+    return [value for part in gather(pending, interruptible=interruptible) for value in part]

@@ -1,4 +1,4 @@
-"""Workers as Ray actors. The only file of the project that talks to Ray."""
+"""Workers as Ray actors. Beside `studies/tuning.py`, the only file of the project that talks to Ray."""
 
 from __future__ import annotations
 

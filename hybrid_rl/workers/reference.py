@@ -1,10 +1,12 @@
-"""The reference worker: the policy as it was before the first GRPO step. Serves log-probabilities for the KL."""
+"""The reference worker: the policy as it was before the first GRPO step. Serves log-probabilities to KL and rewards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.records import AnswerQuery
+from hybrid_rl.updates.answers import answer_logprobs
 from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import VersionedWeights, import_weights
@@ -24,3 +26,11 @@ class ReferenceWorker:
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         """Log-probability of each token of each sample of each group, in nats."""
         return group_logprobs(self._policy, groups, self._max_tokens)
+
+    def initial_answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
+        """See `PolicyHandle.answer_logprobs`.
+
+        Each query is forwarded alone: rewards keep what they are told, and a resumed run, which asks for the same
+        answers in other company, must be told the same to the last bit.
+        """
+        return answer_logprobs(self._policy, queries, max_tokens=0)

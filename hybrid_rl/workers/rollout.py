@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hybrid_rl.errors import EngineMismatch
 from hybrid_rl.plugins import build
 from hybrid_rl.protocols import RolloutEngine
-from hybrid_rl.records import Request, Rollout
+from hybrid_rl.records import AnswerQuery, Request, Rollout
+from hybrid_rl.updates.answers import answer_logprobs
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import VersionedWeights, import_weights
 
@@ -15,6 +17,7 @@ class RolloutWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         config = setup.config
         self._policy = setup.load()
+        self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
         self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **config.rollout.args)
 
@@ -28,6 +31,13 @@ class RolloutWorker:
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""
         generations = self._engine.generate(requests)
+        for request, generation in zip(requests, generations, strict=True):
+            forced = self._policy.format.forced_ids(request.mode)
+            if generation.ids[: len(forced)] != forced or any(generation.sampled[: len(forced)]):
+                raise EngineMismatch(
+                    f"the rollout engine does not begin responses in mode {request.mode} with the mode's forced_ids, "
+                    f"marked as not sampled; see hybrid_rl.protocols.RolloutEngine"
+                )
         return [
             Rollout(
                 request=request,
@@ -37,3 +47,13 @@ class RolloutWorker:
             )
             for request, generation in zip(requests, generations, strict=True)
         ]
+
+    def answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
+        """See `PolicyHandle.answer_logprobs`, by the weights that it samples with."""
+        return answer_logprobs(self._policy, queries, self._max_tokens)
+
+    def initial_answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
+        """As `ReferenceWorker.initial_answer_logprobs`, by the weights under the adapter. Only with `model.lora`."""
+        assert self._policy.lora is not None
+        with self._policy.lora.off():
+            return answer_logprobs(self._policy, queries, max_tokens=0)

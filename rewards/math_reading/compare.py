@@ -83,10 +83,10 @@ def _trees(text: str) -> list[Node]:
     for commas in (True, False) if "," in text else (True,):
         try:
             tree = FormulaReader(text, commas=commas).read()
-        except (Unreadable, RecursionError):
+            if tree not in found:
+                found.append(tree)
+        except (Unreadable, RecursionError):  # comparing deep trees recurses too
             continue
-        if tree not in found:
-            found.append(tree)
     log_of_ten = [_with_common_logarithm(tree) for tree in found if "log" in text]
     return found + [tree for tree in log_of_ten if tree not in found]
 
@@ -123,7 +123,10 @@ def same_answer(answer: str, gold: str) -> bool | None:
         given = Answer(answer)
     except Unreadable:
         return False
-    return _same(given, expected)
+    try:
+        return _same(given, expected)
+    except RecursionError:
+        return False
 
 
 def _same(given: Answer, expected: Answer) -> bool:

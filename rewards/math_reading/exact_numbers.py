@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.math_reading.limits import MAX_DIGITS, Unreadable
 from rewards.math_reading.tree import Num
 
 _EXPONENT = r"(?:[eE](?P<exp>[+-]?\d{1,4})(?!\d))?"
@@ -40,6 +41,8 @@ def _value(found: dict[str, str | None], text: str, end: int) -> tuple[Num, int]
     whole = re.sub(r"\D", "", found.get("int") or found.get("int2") or "0")
     decimals = found.get("dec") or found.get("dec2") or found.get("only")
     exponent = int(found.get("exp") or found.get("exp2") or 0)
+    if len(whole) + len(decimals or "") > MAX_DIGITS:
+        raise Unreadable("a number of too many digits")
     value = Fraction(int(whole + (decimals or "")), 10 ** len(decimals or ""))
     if "." in text[:end] and (repeating := _REPEATING.match(text, end)) and text[end - 1] in ".0123456789":
         digits, shift = repeating["rep"], len(decimals or "")
@@ -55,7 +58,7 @@ _FRACTION = re.compile(r"(\d+)\s*/\s*(\d+)|\\[dtc]?frac\s*\{\s*(\d+)\s*\}\s*\{\s
 
 def simple_number(text: str) -> Num | None:
     """A whole text that is a number or a fraction of two integers; the cheap way, without a reader."""
-    match = _SIGNED.fullmatch(text)
+    match = _SIGNED.fullmatch(text) if len(text) <= MAX_DIGITS else None
     if not match or not match[2]:
         return None
     fraction = _FRACTION.fullmatch(match[2])

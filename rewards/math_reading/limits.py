@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_CHARACTERS = 4096  # of one answer; the longest true answers in use are integers of a few hundred digits
+MAX_DIGITS = 4000  # of one number; Python refuses to read integers of more than 4300
 MAX_RESPONSE = 4_000_000  # of a whole response, of which only the end is searched
 MAX_DEPTH = 48  # nested brackets, powers, fractions
 MAX_NODES = 1500  # numbers, symbols and operations in one answer

@@ -1,0 +1,103 @@
+"""The recorded responses of a run as the records that they were: requests, rollouts, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.modes import deal_requests
+from hybrid_rl.config import Config
+from hybrid_rl.errors import RunFolderError
+from hybrid_rl.insight.recorded import read_lines
+from hybrid_rl.preflight import Material
+from hybrid_rl.records import Finish, Generation, Outcome, Request, Rollout, Score
+from hybrid_rl.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStep:
+    """One step, in the order of its responses.
+
+    Attributes:
+        advantages: as recorded, one value a token.
+        trained: as recorded: whether the loss saw the response.
+    """
+
+    step: int
+    rollouts: list[Rollout]
+    scores: list[Score]
+    advantages: list[tuple[float, ...]]
+    trained: list[bool]
+
+
+def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Iterator[RecordedStep]:
+    """The steps of a run from the first on, as far as they are recorded without a gap.
+
+    Requests are dealt again, which gives the same ones; every row is held against its request.
+
+    Raises:
+        RunFolderError: there are none, or they are not what this config deals.
+    """
+    files = sorted((folder.path / "rollouts").glob("step_*.jsonl"))
+    if not files:
+        raise RunFolderError(f"run {folder.path} has no recorded responses; it has not finished a step")
+    modes = mode_schedule(config)
+    numbered = takewhile(lambda pair: pair[1].stem == f"step_{pair[0]:06d}", enumerate(files, 1))
+    for step, file in numbered:
+        prompts = material.prompts.draw(step, config.train.prompts_per_step)
+        counts = modes.assign(step, prompts, config.train.responses_per_prompt)
+        shares = modes.shares(step)
+        requests = deal_requests(prompts, counts, config.modes, step=step, seed=config.run.seed, shares=shares)
+        rows = list(read_lines(file))
+        if len(rows) != len(requests) or any(map(_differs, rows, requests)):
+            raise RunFolderError(
+                f"{file} does not hold the responses that its config asks for; the data or the config has changed "
+                f"since the run"
+            )
+        rollouts = [_rollout(row, request, material) for row, request in zip(rows, requests, strict=True)]
+        yield RecordedStep(
+            step,
+            rollouts,
+            [_score(row) for row in rows],
+            [_per_token(row) for row in rows],
+            [bool(row.get("trained", row["outcome"] == Outcome.OK)) for row in rows],
+        )
+
+
+def _differs(row: Mapping[str, Any], request: Request) -> bool:
+    recorded = (row.get("group"), row.get("index"), row.get("gold"))
+    return recorded != (request.group, request.index, request.prompt.gold)
+
+
+def _rollout(row: Mapping[str, Any], request: Request, material: Material) -> Rollout:
+    generation = Generation(
+        ids=tuple(row["ids"]),
+        logprobs=tuple(row["logprobs"]),
+        sampled=tuple(row["sampled"]),
+        finish=Finish(row["finish"]),
+    )
+    oldest, newest = row["policy_versions"]
+    return Rollout(
+        request=request,
+        generation=generation,
+        response=material.format.parse(generation.ids, request.mode),
+        versions=(oldest, newest),
+    )
+
+
+def _score(row: Mapping[str, Any]) -> Score:
+    reward = row["reward"]
+    return Score(
+        value=0.0 if reward is None else reward,
+        parts=row["parts"],
+        outcome=Outcome(row["outcome"]),
+        terms=row.get("terms", {}),
+    )
+
+
+def _per_token(row: Mapping[str, Any]) -> tuple[float, ...]:
+    value = row["advantage"]
+    return tuple(value) if isinstance(value, list) else (value,) * len(row["ids"])
