@@ -13,10 +13,9 @@ from typing import Any
 from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
-from hybrid_rl.images import open_image
 from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
-from hybrid_rl.templates import PromptInputs, check_template_args, single_conversation
+from hybrid_rl.templates import PromptInputs, check_template_args, conversation, single_conversation
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
@@ -51,7 +50,7 @@ class TemplateChatFormat:
             check_template_args(mode, kind.template_args, processor, self._tokenizer)
         self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
-        self._forced = {mode: tuple(self._encode(kind.mode_token)) for mode, kind in kinds.items()}
+        self._forced = {mode: self.encode(kind.mode_token) for mode, kind in kinds.items()}
         self._before_answers: dict[str, tuple[int, ...]] = {}
 
     # --- prompts -----------------------------------------------------------------------------------------------
@@ -64,13 +63,13 @@ class TemplateChatFormat:
         """
         try:
             tensors = {"return_tensors": "pt"} if prompt.images else {}
-            output = self._render(self._messages(prompt), mode, tokenize=True, return_dict=True, **tensors)
+            output = self._render(conversation(prompt), mode, tokenize=True, return_dict=True, **tensors)
         except ValueError as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"prompt {prompt.id} of source {prompt.source}: {error}") from error
         ids = single_conversation(output["input_ids"])
-        ids = tuple(int(i) for i in ids) + tuple(self._encode(self._kinds[mode].prefill))
+        ids = tuple(int(i) for i in ids) + self.encode(self._kinds[mode].prefill)
         skip = ("input_ids", "attention_mask", "token_type_ids")
         # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
         # runs over all images of the call, as transformers' own processors have it.
@@ -93,7 +92,7 @@ class TemplateChatFormat:
         turn: dict[str, Any] = {"role": "assistant", "content": answer}
         if thought:
             turn["reasoning_content"] = thought
-        messages = self._messages(prompt, with_images=False)
+        messages = conversation(prompt, with_images=False)
         whole = self._render([*messages, turn], mode, add_generation_prompt=False, tokenize=False)
         opening = self.prompt_text(prompt, mode)
         if not whole.startswith(opening):
@@ -103,7 +102,7 @@ class TemplateChatFormat:
             )
         text = self._with_mode_token(whole[len(opening) :], mode, bool(thought))
         stop = min((text.rfind(s) for s in self._stop_texts if s in text), default=len(text))
-        return (*self._encode(text[:stop]), self._stop_ids[0])
+        return (*self.encode(text[:stop]), self._stop_ids[0])
 
     def prompt_text(self, prompt: Prompt, mode: str) -> str:
         """The prompt as the template renders it, images as placeholders."""
@@ -111,7 +110,7 @@ class TemplateChatFormat:
         if key not in self._prompt_texts:
             if len(self._prompt_texts) >= _KEPT_PROMPT_TEXTS:
                 self._prompt_texts.clear()
-            rendered = self._render(self._messages(prompt, with_images=False), mode, tokenize=False)
+            rendered = self._render(conversation(prompt, with_images=False), mode, tokenize=False)
             self._prompt_texts[key] = rendered + self._kinds[mode].prefill
         return self._prompt_texts[key]
 
@@ -124,7 +123,7 @@ class TemplateChatFormat:
         choice to the model, and the response begins with the mode token of another, it is read as one of that mode.
         """
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        text = self._decode(body)
+        text = self.decode(body)
         chosen = self._chosen(text) if self.thought(mode) == "free" else ""
         token = self._kinds[chosen or mode].mode_token
         rest = text.removeprefix(token)
@@ -167,11 +166,11 @@ class TemplateChatFormat:
     def answer_start(self, ids: Sequence[int], mode: str) -> int | None:
         """See the Protocol; also None where a token holds both the end of the closing tag and some of the answer."""
         body = ids[:-1] if ids and ids[-1] in self._stop_ids else ids
-        chosen = (self._chosen(self._decode(body)) if self.thought(mode) == "free" else "") or mode
+        chosen = (self._chosen(self.decode(body)) if self.thought(mode) == "free" else "") or mode
         token = self._forced[chosen]
         begin = len(token) if tuple(body[: len(token)]) == token else 0
         thinks = self.thought(chosen)
-        start = answer_start(body, self._decode, (self._open, self._close), thinking=thinks == "opened")
+        start = answer_start(body, self.decode, (self._open, self._close), thinking=thinks == "opened")
         # A thought that the mode did not ask for is part of the answer, once it is closed; a mode token never is.
         return start if start is None else begin if thinks == "closed" else max(begin, start)
 
@@ -181,22 +180,16 @@ class TemplateChatFormat:
         Where an answer shares a token with what stands before it, these are its ids on its own.
         """
         if mode not in self._before_answers:
-            ids = self._probe_ids(mode, "x")
+            ids = self.response_ids(_PROBE, mode, self._shortest_thought(mode), "x")[:-1]
             self._before_answers[mode] = ids[: self.answer_start(ids, mode) or 0]
         before = self._before_answers[mode]
         ids = self.response_ids(prompt, mode, self._shortest_thought(mode), answer)[:-1]
-        return ids[len(before) :] if ids[: len(before)] == before else tuple(self._encode(answer))
+        return ids[len(before) :] if ids[: len(before)] == before else self.encode(answer)
 
     def no_thought_ids(self, mode: str) -> tuple[int, ...]:
         if self.thought(mode) != "opened":
             return ()
-        ids = self._probe_ids(mode, "x")
-        text = self._decode(ids[: self.answer_start(ids, mode)])
-        return tuple(self._encode(text.removeprefix("x")))
-
-    def _probe_ids(self, mode: str, answer: str) -> tuple[int, ...]:
-        """The shortest response, without its stop token."""
-        return self.response_ids(_PROBE, mode, self._shortest_thought(mode), answer)[:-1]
+        return self.encode(self._kinds[mode].mode_token + self.closing_text(mode))
 
     def _shortest_thought(self, mode: str) -> str:
         return "" if self.thought(mode) == "closed" else self._kinds[mode].prefill + "x"
@@ -221,6 +214,16 @@ class TemplateChatFormat:
     def opening(self, mode: str) -> str:
         """What the prompt puts at the beginning of the assistant's turn."""
         return self._openings[mode]
+
+    def beginning(self, mode: str) -> str:
+        """The opening and the mode token: what a response in the mode finds of its turn."""
+        return self._openings[mode] + self._kinds[mode].mode_token
+
+    def closing_text(self, mode: str) -> str:
+        """What the template writes between a thought and its answer: the closing tag and what stands around it."""
+        ids = self.response_ids(_PROBE, mode, self._kinds[mode].prefill + "x", "y")
+        thought, _, answer = self.decode(ids[:-1]).rpartition(self._close)
+        return thought.rpartition("x")[2] + self._close + answer.partition("y")[0]
 
     def _chosen(self, text: str) -> str:
         """The mode whose mode token a text begins with, the longest where several fit; empty where none does."""
@@ -249,14 +252,32 @@ class TemplateChatFormat:
         thought = self._shortest_thought(mode) if self.thought(mode) == "opened" else ""
         return len(self.response_ids(_PROBE, mode, thought, "x"))
 
+    def shortest_response_at(self, mode: str, max_think_tokens: int) -> int:
+        """Tokens of the shortest response that uses its thinking budget: mode token, thought, answer, stop token."""
+        return len(self._forced[mode]) + max_think_tokens + len(self.encode(self.closing_text(mode))) + 2
+
+    # --- ids and text ------------------------------------------------------------------------------------------
+
+    @property
+    def thought_tags(self) -> tuple[str, str]:
+        return self._open, self._close
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a piece of text on its own."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens kept."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     # --- rendering ---------------------------------------------------------------------------------------------
 
     def _opening(self, mode: str) -> str:
         """The part of the prompt that belongs to the assistant's turn."""
-        conversation = [{"role": "user", "content": "x"}]
+        question = [{"role": "user", "content": "x"}]
         try:
-            closed = self._render(conversation, mode, add_generation_prompt=False, tokenize=False)
-            opened = self._render(conversation, mode, tokenize=False)
+            closed = self._render(question, mode, add_generation_prompt=False, tokenize=False)
+            opened = self._render(question, mode, tokenize=False)
         except Exception as error:  # a template may raise anything; the user's mode arguments are the suspect
             raise ConfigError(
                 f"modes.kinds.{mode}: the model's chat template fails with {dict(self._kinds[mode].template_args)}: "
@@ -267,26 +288,3 @@ class TemplateChatFormat:
     def _render(self, messages: list[dict[str, Any]], mode: str, **options: Any) -> Any:
         options = {"add_generation_prompt": True, **options}
         return self._processor.apply_chat_template(messages, **options, **self._kinds[mode].template_args)
-
-    def _messages(self, prompt: Prompt, with_images: bool = True) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        images = list(prompt.images)
-        for message in prompt.messages:
-            content: Any = message.text
-            if images and message.role == "user":
-                blocks: list[dict[str, Any]] = [
-                    {"type": "image", "image": open_image(ref)} if with_images else {"type": "image"} for ref in images
-                ]
-                content = [*blocks, {"type": "text", "text": message.text}]
-                images = []
-            messages.append({"role": message.role, "content": content})
-        if images:
-            raise DataError(f"prompt {prompt.id} has images but no user turn to put them in")
-        return messages
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text

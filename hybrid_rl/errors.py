@@ -30,6 +30,10 @@ class RewardError(UserError, RuntimeError):
     """A reward failed on a sample; the run stops rather than train on an invented score."""
 
 
+class AlarmStop(UserError, RuntimeError):
+    """An alarm whose action is `stop`: the run has ended with a checkpoint."""
+
+
 class WorkerDied(RuntimeError):
     """The process of a worker ended by itself: printed as one sentence, exit code 1. No fault of the input."""
 

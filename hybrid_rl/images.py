@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, ImageStat, UnidentifiedImageError
 
 from hybrid_rl.errors import DataError
 
@@ -102,6 +102,13 @@ def inline_png(image: Image.Image) -> InlineImage:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)  # fast; these images are small and short-lived
     return InlineImage(buffer.getvalue())
+
+
+def blanked(ref: ImageRef) -> InlineImage:
+    """The image without what it shows: the same size, all of it in its mean grey."""
+    image = open_image(ref)
+    grey = round(ImageStat.Stat(image.convert("L")).mean[0])
+    return inline_png(Image.new("RGB", image.size, (grey, grey, grey)))
 
 
 def content_name(ref: ImageRef) -> str:

@@ -148,6 +148,7 @@ class PolicyOutline:
         full_precision: forward passes are in float32, as far as this process can tell.
         num_parameters: of the model, without an adapter.
         trainable: by name, the size of every parameter that may be trained: of the adapter, or of the model.
+        forbidden_ids: see `Policy`.
     """
 
     format: TemplateChatFormat
@@ -155,6 +156,7 @@ class PolicyOutline:
     full_precision: bool
     num_parameters: int
     trainable: dict[str, int]
+    forbidden_ids: tuple[int, ...]
 
 
 def outline_policy(
@@ -186,6 +188,7 @@ def outline_policy(
         full_precision=compute_dtype is torch.float32,
         num_parameters=sum(sizes.values()),
         trainable=adapter_sizes(target_layers(model, lora, config.parts), lora.rank) if lora else sizes,
+        forbidden_ids=_forbidden_ids(model, processor),
     )
 
 

@@ -10,11 +10,13 @@ from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.algorithm.scheme_check import check_scheme
 from hybrid_rl.chat_format import TemplateChatFormat
-from hybrid_rl.config import Config
+from hybrid_rl.config import Config, KindConfig
 from hybrid_rl.data.mixture import Mixture
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import ConfigError, DataError, PluginError
 from hybrid_rl.insight.names import metric_names
+from hybrid_rl.insight.set_material import prepare_sets
+from hybrid_rl.insight.stop import check_stop_condition
 from hybrid_rl.loggers import check_loggers
 from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import PolicyOutline, outline_policy
@@ -38,6 +40,9 @@ class Material:
         full_precision: forward passes are in float32.
         num_parameters: of the model, without an adapter.
         num_trained_parameters: of those, or of the adapter, what the optimizer may change.
+        context_length: longest prompt and response together, in tokens.
+        thinking_modes: those that may have a thought.
+        set_prompts: the prompts of each evaluation set.
     """
 
     format: TemplateChatFormat
@@ -47,6 +52,9 @@ class Material:
     full_precision: bool
     num_parameters: int
     num_trained_parameters: int
+    context_length: int
+    thinking_modes: tuple[str, ...]
+    set_prompts: dict[str, list[Prompt]]
 
 
 def prepare(config: Config, checkpoint: str | None = None) -> Material:
@@ -80,10 +88,12 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         if scorer.reads_reference(prompt):
             _check_read_reference(config, chat, prompt, outline.context_length)
     _check_references(config, chat, looked_at)
+    thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
+    sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
     scorer.check_services()
     _check_engine(config)
     check_loggers(config.log)
-    _check_best_metric(config, looked_at)
+    _check_metric_names(config, looked_at)
     if config.warmup is not None and config.model.path is None:
         _check_warmup(config, chat)
     return Material(
@@ -98,6 +108,9 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
             for name, size in outline.trainable.items()
             if scale_of(name, config.train.optimizer, config.model.parts) != 0
         ),
+        context_length=outline.context_length,
+        thinking_modes=thinking,
+        set_prompts=sets,
     )
 
 
@@ -123,6 +136,24 @@ def _check_budgets(config: Config, chat: TemplateChatFormat) -> None:
                 f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but the shortest valid response of the "
                 f"mode has {least} tokens; raise it"
             )
+        _check_thinking_budget(mode, kind, chat)
+
+
+def _check_thinking_budget(mode: str, kind: KindConfig, chat: TemplateChatFormat) -> None:
+    if kind.max_think_tokens is None:
+        return
+    if chat.thought(mode) == "closed":
+        raise ConfigError(
+            f"modes.kinds.{mode}.max_think_tokens: the mode has no thought that could be closed; remove it"
+        )
+    # The shortest answer is one token, and one more stops it.
+    least = chat.shortest_response_at(mode, kind.max_think_tokens)
+    if least > kind.max_new_tokens:
+        raise ConfigError(
+            f"modes.kinds.{mode}.max_think_tokens is {kind.max_think_tokens} and {least - kind.max_think_tokens - 2} "
+            f"tokens are forced, which leaves no answer within max_new_tokens ({kind.max_new_tokens}); lower the "
+            f"one or raise the other"
+        )
 
 
 def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
@@ -181,16 +212,17 @@ def _check_engine(config: Config) -> None:
     check_call(config.rollout.engine, engine, ["policy"], config.rollout.args)
 
 
-def _check_best_metric(config: Config, prompts: list[Prompt]) -> None:
-    wanted = config.checkpoints.keep_best
-    if wanted is None:
-        return
-    tasks = dict.fromkeys(chain((p.task for p in prompts), *(part.by_task or {} for part in config.rewards.values())))
+def _check_metric_names(config: Config, prompts: list[Prompt]) -> None:
+    tasks = list(
+        dict.fromkeys(chain((p.task for p in prompts), *(part.by_task or {} for part in config.rewards.values())))
+    )
     names = metric_names(config.modes.kinds, config.rewards, tasks, config.data.sources)
-    if wanted not in names:
+    wanted = config.checkpoints.keep_best
+    if wanted is not None and wanted not in names:
         near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.3)
         hint = f"; did you mean '{near[0]}'?" if near else "; docs/metrics.md lists them"
         raise ConfigError(f"checkpoints.keep_best: there is no metric '{wanted}'{hint}")
+    check_stop_condition(config, names, tasks)
 
 
 def _check_warmup(config: Config, chat: TemplateChatFormat) -> None:

@@ -52,9 +52,14 @@ class Prompt:
 
 
 class Finish(StrEnum):
-    """Why a response ended: the model stopped, or its budget of new tokens ran out."""
+    """Why a response ended.
+
+    STOP: the model stopped. BUDGET: it stopped too, after its thought had been closed by force at the thinking budget.
+    LENGTH: its budget of new tokens ran out, whatever became of the thought.
+    """
 
     STOP = "stop"
+    BUDGET = "budget"
     LENGTH = "length"
 
 
@@ -80,6 +85,8 @@ class Request:
         index: which response of the group this is, from 0.
         seed: seeds this response's own random stream, so that it does not depend on how work is spread.
         max_new_tokens: budget of generated tokens, the stop token included.
+        temperature: of the sampling; 0 takes the most likely token, which is for evaluation only.
+        max_think_tokens: thinking budget: a thought that has so many tokens is closed by force. None: no such limit.
         temperature: of the sampling, above 0.
         place: of the prompt in its step; requests of one prompt and place answer the same draw, whatever their modes.
         mode_share: share of the responses of this draw, or of the step, that are asked for in this mode: the
@@ -93,6 +100,7 @@ class Request:
     seed: int
     max_new_tokens: int
     temperature: float
+    max_think_tokens: int | None = None
     place: int = 0
     mode_share: float = 1.0
 
@@ -103,7 +111,8 @@ class Generation:
 
     Attributes:
         ids: generated token ids [L].
-        logprobs: log-probability of each token under the distribution it was drawn from, in nats [L].
+        logprobs: log-probability of each token under the distribution it was drawn from, in nats; of no meaning where
+            the token was forced [L].
         sampled: False where the engine forced the token; forced tokens are never trained on [L].
     """
 
@@ -151,8 +160,13 @@ class Rollout:
 
     @property
     def well_formed(self) -> bool:
-        """Ended by itself, with exactly the think block that its mode asks for."""
-        return self.generation.finish is Finish.STOP and not self.response.leaked
+        """Ended by itself, with exactly the think block that its mode asks for, be it closed at a thinking budget."""
+        return self.generation.finish is not Finish.LENGTH and not self.response.leaked
+
+    @property
+    def closed_by_budget(self) -> bool:
+        """Its thought was closed by force at the thinking budget, and an answer that ended by itself followed."""
+        return self.generation.finish is Finish.BUDGET
 
     @property
     def num_sampled_tokens(self) -> int:

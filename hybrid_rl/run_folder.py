@@ -1,6 +1,6 @@
 """The folder of a run: the only place that knows its layout and writes to it.
 
-config.yaml  metrics.jsonl  eval.jsonl  summary.json  report.html
+config.yaml  metrics.jsonl  eval.jsonl  summary.json  report.html  budgets.json  budgets.png  blind.json
 rollouts/step_NNNNNN.jsonl  eval_items/WHEN.jsonl  images/DIGEST.png  checkpoints/step_NNNNNN/  reference/
 """
 
@@ -205,8 +205,19 @@ class RunFolder:
         return list(self._lines("metrics.jsonl"))
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """`step` and `eval` of the evaluations during training."""
+        """`step`, and what was evaluated then: `eval`, `eval_blind`, `eval_sets`."""
         return list(self._lines("eval.jsonl"))
+
+    def write_result(self, name: str, content: str | bytes) -> Path:
+        """Keep what was measured of a run after it: `budgets.json`, `budgets.png`, `blind.json`."""
+        path = self.path / name
+        temporary = path.with_name(path.name + ".part")
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(path)
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}; make its folder writable") from error
+        return path
 
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"

@@ -11,8 +11,8 @@ from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config
 from hybrid_rl.errors import ConfigError, RunFolderError
 from hybrid_rl.images import FileImage
-from hybrid_rl.insight.evaluation import evaluate
-from hybrid_rl.preflight import prepare
+from hybrid_rl.insight.evaluator import Evaluator
+from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.run_folder import STATE_FILE, RunFolder
 from hybrid_rl.workers.cluster import Handle, InProcess
@@ -29,6 +29,11 @@ class Saved:
 
     config: Config
     checkpoint: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.checkpoint).resolve().parent.parent
 
 
 def open_saved(target: Path) -> Saved:
@@ -47,24 +52,32 @@ def open_saved(target: Path) -> Saved:
 
 def evaluate_saved(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     """Evaluate afresh, in the form of `summary.json`'s `eval.after`."""
+    config, material = material_of(saved, num_prompts)
+    return Evaluator(config, material, *workers_of(saved, config, material)).plain()
+
+
+def material_of(saved: Saved, num_prompts: int | None) -> tuple[Config, Material]:
+    """The config with another number of prompts a mode, if one is given, and its material."""
     config = saved.config
     if num_prompts is not None:
         evaluation = config.evaluation.model_copy(update={"prompts_per_mode": num_prompts})
         config = config.model_copy(update={"evaluation": evaluation})
-    material = prepare(config, saved.checkpoint)
+    return config, prepare(config, saved.checkpoint)
+
+
+def workers_of(saved: Saved, config: Config, material: Material) -> tuple[RolloutWorker, RewardWorker]:
+    """What generates and what scores, in this process."""
     setup = WorkerSetup(config=config, checkpoint=saved.checkpoint)
     worker = RolloutWorker(setup)
     policy = ServedPolicy(setup, [InProcess(lambda: worker)], _initial(saved))
-    scorer = RewardWorker(config, material.wants_thought, policy)
-    thoughts = {mode: material.format.thought(mode) for mode in config.modes.kinds}
-    return evaluate(material.eval_prompts, config.modes, worker, scorer, seed=config.run.seed, thoughts=thoughts)
+    return worker, RewardWorker(config, material.wants_thought, policy)
 
 
 def _initial(saved: Saved) -> Handle | None:
     """The initial policy of the run, for rewards that ask for it; loaded when the first does. None with an adapter."""
     if saved.config.model.lora is not None:
         return None
-    kept = Path(saved.checkpoint).resolve().parent.parent / "reference"
+    kept = saved.folder / "reference"
     setup = WorkerSetup(config=saved.config, checkpoint=str(kept) if kept.is_dir() else None)
     return InProcess(lambda: ReferenceWorker(setup))
 

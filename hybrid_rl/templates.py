@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_rl.errors import ConfigError
+from hybrid_rl.errors import ConfigError, DataError
+from hybrid_rl.images import open_image
+from hybrid_rl.records import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,21 @@ def single_conversation(ids: Any) -> Sequence[int]:
     if hasattr(ids, "tolist"):
         ids = ids.tolist()
     return ids[0] if ids and isinstance(ids[0], (list, tuple)) else ids
+
+
+def conversation(prompt: Prompt, with_images: bool = True) -> list[dict[str, Any]]:
+    """A prompt as a processor takes it; without images, their places alone."""
+    messages: list[dict[str, Any]] = []
+    images = list(prompt.images)
+    for message in prompt.messages:
+        content: Any = message.text
+        if images and message.role == "user":
+            blocks: list[dict[str, Any]] = [
+                {"type": "image", "image": open_image(ref)} if with_images else {"type": "image"} for ref in images
+            ]
+            content = [*blocks, {"type": "text", "text": message.text}]
+            images = []
+        messages.append({"role": message.role, "content": content})
+    if images:
+        raise DataError(f"prompt {prompt.id} has images but no user turn to put them in")
+    return messages

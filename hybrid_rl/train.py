@@ -45,8 +45,9 @@ def train(run: Run) -> dict[str, Any]:
             train_step(run, step, record)
             if step % config.checkpoints.every_steps == 0 or step == config.run.steps or record.stopped:
                 record.checkpoint()
-            if config.evaluation.every_steps and step % config.evaluation.every_steps == 0:
-                record.evaluation(step)
+            record.evaluation(step)
+            record.check_stop()
+        record.checkpoint()
         if config.evaluation.after:
             record.evaluation("after")
         return record.finish()

@@ -20,25 +20,42 @@ from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Finish, Generation, Request
 from rollouts.sampling import sample_tokens
+from rollouts.thinking_budget import Budgets, ThinkingBudget
 
 
 @dataclass(slots=True)
 class _Response:
-    """A response in the making. It begins with the tokens `forced`."""
+    """A response in the making. It begins with the tokens of `mode_token`."""
 
     place: int
     request: Request
     uniforms: np.ndarray
-    forced: tuple[int, ...] = ()
+    mode_token: tuple[int, ...]
+    budget: ThinkingBudget | None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
     finish: Finish | None = None
 
+    @property
+    def forced(self) -> int | None:
+        """The token that comes next by force; None where it is sampled."""
+        if len(self.ids) < len(self.mode_token):
+            return self.mode_token[len(self.ids)]
+        return self.budget.forced() if self.budget is not None else None
+
     def add(self, token: int, logprob: float, stop_ids: tuple[int, ...]) -> None:
+        forced = self.forced is not None
+        of_mode = len(self.ids) < len(self.mode_token)
         self.ids.append(token)
-        self.logprobs.append(logprob)
-        if token in stop_ids:
-            self.finish = Finish.STOP
+        # A mode token may be trained as the model's choice (`modes.forced_tokens`); what closes a thought never is.
+        self.logprobs.append(0.0 if forced and not of_mode else logprob)
+        self.sampled.append(not forced)
+        if self.budget is not None and not of_mode:
+            self.budget.add(token)
+        if token in stop_ids and not forced:
+            closed = self.budget is not None and self.budget.closed_by_force
+            self.finish = Finish.BUDGET if closed else Finish.STOP
         elif len(self.ids) == self.request.max_new_tokens:
             self.finish = Finish.LENGTH
 
@@ -56,6 +73,7 @@ class TorchEngine:
             raise ConfigError(f"rollout.args.max_rows is {max_rows}; it must be at least 1")
         self._policy = policy
         self._max_rows = max_rows
+        self._budgets = Budgets(policy.format)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
@@ -65,6 +83,7 @@ class TorchEngine:
                 request,
                 _uniforms(request.seed, request.max_new_tokens),
                 self._policy.format.forced_ids(request.mode),
+                self._budgets.of(request),
             )
             for place, request in enumerate(requests)
         ]
@@ -76,7 +95,7 @@ class TorchEngine:
             Generation(
                 ids=tuple(r.ids),
                 logprobs=tuple(r.logprobs),
-                sampled=tuple(place >= len(r.forced) for place in range(len(r.ids))),
+                sampled=tuple(r.sampled),
                 finish=r.finish or Finish.LENGTH,
             )
             for r in responses
@@ -116,16 +135,20 @@ class TorchEngine:
         return decoding, logits_UV[rows_B]
 
     def _sample(self, active: list[_Response], logits_BV: Tensor) -> Tensor:
-        """Draw the next token of every response and record it."""
+        """Draw the next token of every response, or take the forced one, and record it."""
         device = self._policy.device
-        temperatures_B = torch.tensor([r.request.temperature for r in active], device=device)
+        # At temperature 0 the most likely token is taken; its log-probability is that of temperature 1.
+        temperatures_B = torch.tensor([r.request.temperature or 1.0 for r in active], device=device)
         logprobs_BV = self._policy.logprobs(logits_BV, temperatures_B[:, None])
         uniforms_B = torch.tensor([r.uniforms[len(r.ids)] for r in active], device=device)
         tokens_B, logprobs_B = sample_tokens(logprobs_BV, uniforms_B)
         for b, response in enumerate(active):
-            if len(response.ids) < len(response.forced):
-                tokens_B[b] = response.forced[len(response.ids)]
-                logprobs_B[b] = logprobs_BV[b, tokens_B[b]]
+            if response.forced is not None:
+                tokens_B[b] = response.forced
+                logprobs_B[b] = logprobs_BV[b, response.forced]
+            elif response.request.temperature == 0:
+                tokens_B[b] = logprobs_BV[b].argmax()
+                logprobs_B[b] = logprobs_BV[b].max()
         for response, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
             response.add(token, logprob, self._policy.format.stop_ids(response.request.mode))
         return tokens_B

@@ -34,6 +34,7 @@ LEVELS = (
     {"preference"},
     {"preflight", "stages", "workers", "insight", "build"},
     {"train", "saved"},
+    {"saved_evaluations"},
     {"exporting", "authoring", "doctor"},
     {"studies"},
     {"cli"},

@@ -91,6 +91,7 @@ def deal_requests(
                         seed=stable_seed(seed, step, place, prompt.id, mode, index),
                         max_new_tokens=kind.max_new_tokens,
                         temperature=kind.temperature,
+                        max_think_tokens=kind.max_think_tokens,
                         place=place,
                         mode_share=shares[mode] if shares else 1.0,
                     )

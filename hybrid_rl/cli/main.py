@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, rewards, train
+from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, rewards, show_prompt, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -28,6 +28,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "eval": evaluate.command,
     "generate": generate.command,
     "export": export.command,
+    "show-prompt": show_prompt.command,
     "replay": replay.command,
 }
 for _name, _command in _VERBS.items():

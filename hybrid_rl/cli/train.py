@@ -29,6 +29,8 @@ def command(
     from rich.console import Console
 
     from hybrid_rl.insight.live import before_after_table
+    from hybrid_rl.insight.set_view import set_rows
+    from hybrid_rl.insight.table import aligned
 
     if plan_only:
         _print_plan(config, overrides or [], resume)
@@ -47,6 +49,11 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     if summary["eval"]:
         before_after_table(summary["eval"], console)
+    sets = set_rows(summary.get("eval_sets"))
+    for line in aligned(sets) if sets else ():
+        console.print(line.rstrip(), markup=False)
+    if "stopped" in summary:
+        console.print(f"stopped after step {summary['steps']}: {summary['stopped']['reason']}", markup=False)
     console.print(f"report: {folder / 'report.html'}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""`data` and `evaluation`: where prompts come from, and how the policy is measured."""
+"""`data`: where prompts come from."""
 
 from __future__ import annotations
 
@@ -23,16 +23,3 @@ class DataConfig(Section):
 
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """Prompt sources by name."""
-
-
-class EvaluationConfig(Section):
-    """How the policy is measured."""
-
-    prompts_per_mode: int = Field(default=512, ge=1)
-    """Held-out prompts answered in each mode, the same ones in every mode, sampled as in training."""
-    before: bool = True
-    """Evaluate before the first step."""
-    after: bool = True
-    """Evaluate after the last step."""
-    every_steps: int | None = Field(default=None, ge=1)
-    """Also evaluate every so many steps, into `eval.jsonl`. Unset: no."""

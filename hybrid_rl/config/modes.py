@@ -24,6 +24,9 @@ class KindConfig(Section):
     `<think>`. The engine forces it; it belongs to the response."""
     max_new_tokens: int = Field(ge=1)
     """Budget of generated tokens of a response, its stop token included."""
+    max_think_tokens: int | None = Field(default=None, ge=0)
+    """Thinking budget: a thought that has so many tokens is closed by force and the answer follows, in training and
+    evaluation. The forced tokens count in `max_new_tokens` and are never trained on. Unset: no such limit."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature, in training and evaluation."""
     loss_weight: float = Field(default=1.0, ge=0)

@@ -7,8 +7,10 @@ import math
 from pydantic import Field, model_validator
 
 from hybrid_rl.config.admission import AdmissionConfig
+from hybrid_rl.config.alarms import AlarmsConfig
 from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
-from hybrid_rl.config.data import DataConfig, EvaluationConfig
+from hybrid_rl.config.data import DataConfig
+from hybrid_rl.config.evaluation import EvaluationConfig
 from hybrid_rl.config.log import LogConfig
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
@@ -32,6 +34,7 @@ class Config(Section):
     warmup: WarmupConfig | None = None
     """The supervised stage. Unset, or with `model.path`: none."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    alarms: AlarmsConfig = Field(default_factory=AlarmsConfig)
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
@@ -57,6 +60,13 @@ class Config(Section):
                 "model.lora.dropout makes the trainer's probabilities differ from the sampler's; set "
                 "train.on_policy_tolerance to how much may be, or the dropout to 0"
             )
+        for name, chosen in self.evaluation.sets.items():
+            unknown = [mode for mode in chosen.modes or [] if mode not in self.modes.kinds]
+            if unknown:
+                known = ", ".join(self.modes.kinds)
+                raise ValueError(
+                    f"evaluation.sets.{name}.modes: there is no mode '{unknown[0]}'; modes.kinds has {known}"
+                )
         stages = {"train": self.train.optimizer}
         if self.warmup is not None:
             stages["warmup"] = self.warmup.optimizer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from hybrid_rl.config.condition import Condition
 from hybrid_rl.config.section import Section
 
 
@@ -18,10 +19,19 @@ class RunConfig(Section):
     """Seeds the initial weights, the data order and every response."""
     steps: int = Field(default=100, ge=1)
     """Number of GRPO steps."""
+    stop_when: str | None = None
+    """End the run earlier, after the step in which a metric (docs/metrics.md) meets a condition such as
+    `eval/accuracy/long >= 0.9`; the relation is >=, <=, > or <."""
     max_update_tokens: int | None = Field(default=None, ge=1)
     """End the run earlier, after the step with which its update tokens, over all modes, reach this number."""
     live: bool | None = None
     """Live terminal view. Unset: on where standard output is a terminal, plain lines elsewhere."""
+
+    @model_validator(mode="after")
+    def _stop_when_can_be_read(self) -> RunConfig:
+        if self.stop_when is not None:
+            Condition.parse(self.stop_when)
+        return self
 
 
 class CheckpointConfig(Section):

@@ -63,6 +63,19 @@ class Mixture:
             for index in range(min(count, len(source)))
         ]
 
+    def at(self, number: int) -> Prompt:
+        """The `number`th prompt, from 0, when sources take turns by weight, each in its own order.
+
+        Raises:
+            DataError: the source whose turn it is has no more.
+        """
+        before, after = quotas(self._shares, 0, number), quotas(self._shares, 0, number + 1)
+        grown = [place for place, (a, b) in enumerate(zip(before, after, strict=True)) if b > a]
+        name, source = list(self._sources.items())[grown[0]]
+        if before[grown[0]] >= len(source):
+            raise DataError(f"there is no prompt {number}: source '{name}' ends before it, with {len(source)} prompts")
+        return source[before[grown[0]]]
+
     def _index(self, name: str, number: int) -> int:
         """Which prompt of the source is the `number`th drawn from it over the whole run."""
         size = len(self._sources[name])

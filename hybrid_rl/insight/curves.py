@@ -177,21 +177,25 @@ def _learning(run: RecordedRun) -> list[Chart | None]:
     ]
 
 
+_RARE = {
+    "unscored": "Unscored",
+    "few_scored": "Groups with too few scores",
+    "closed_by_budget": "Thoughts closed at their budget",
+}
+
+
 def _responses(run: RecordedRun) -> list[Chart | None]:
     found = [
         _form(run, "well_formed", "Well-formed", full_scale=True),
         _form(run, "leaked", "Leaked"),
         _form(run, "truncated", "Truncated"),
+        _form(run, "leaked_thought", "Thought where none is asked for", full_scale=True),
+        _form(run, "empty_thought", "Empty thoughts", full_scale=True),
+        _plain(run, "reflections_per_1k", "Reflection markers"),
     ]
     # Rewards that abstain are rare; a flat line at zero would only take room.
-    rare = [
-        name
-        for name in ("unscored", "few_scored")
-        if any(row.get(f"{name}/{m}") for row in run.metrics for m in run.modes)
-    ]
-    return found + [
-        _form(run, name, {"unscored": "Unscored", "few_scored": "Groups with too few scores"}[name]) for name in rare
-    ]
+    rare = [name for name in _RARE if any(row.get(f"{name}/{m}") for row in run.metrics for m in run.modes)]
+    return found + [_form(run, name, _RARE[name]) for name in rare]
 
 
 def _policy(run: RecordedRun) -> list[Chart | None]:

@@ -45,9 +45,10 @@ def evaluate(
         keep: given one row a response at the end: `mode, prompt_id, task, source, accuracy, tokens`.
 
     Returns:
-        By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`, and
-        `accuracy`, `mean_tokens`, `n` by task and by source; for a mode that leaves the choice to the model also
-        `thinks`, the share of responses with a thought, and `hybrid_accuracy` (`hybrid_rl.algorithm.mode_choice`).
+        By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`,
+        `closed_by_budget`, and `accuracy`, `mean_tokens`, `n` by task and by source; for a mode that leaves the choice
+        to the model also `thinks`, the share of responses with a thought, and `hybrid_accuracy`
+        (`hybrid_rl.algorithm.mode_choice`).
     """
     requests = list(
         chain.from_iterable(
@@ -61,9 +62,9 @@ def evaluate(
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
     keep([_item(rollout, score) for rollout, score in found])
-    figures = {mode: _mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
+    figures = {mode: mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
     answers = [
-        Answered((r.request.prompt.source, r.request.prompt.id, r.request.place), r, _accuracy(s)) for r, s in found
+        Answered((r.request.prompt.source, r.request.prompt.id, r.request.place), r, accuracy_of(s)) for r, s in found
     ]
     for mode, value in hybrid_accuracy(answers, thoughts).items():
         figures[mode]["hybrid_accuracy"] = value
@@ -73,18 +74,6 @@ def evaluate(
     return figures
 
 
-def evaluation_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """An evaluation as metrics: `eval/FIGURE/MODE`, and the accuracy of each task as `eval/task/TASK/accuracy/MODE`."""
-    metrics: dict[str, float] = {}
-    for mode, figures in found.items():
-        for name in ("accuracy", "mean_tokens", "leak_rate", "accuracy_when_well_formed"):
-            if figures[name] is not None:
-                metrics[f"eval/{name}/{mode}"] = figures[name]
-        for task, of_task in figures["tasks"].items():
-            metrics[f"eval/task/{task}/accuracy/{mode}"] = of_task["accuracy"]
-    return metrics
-
-
 def _item(rollout: Rollout, score: Score) -> dict[str, Any]:
     prompt = rollout.request.prompt
     return {
@@ -92,15 +81,17 @@ def _item(rollout: Rollout, score: Score) -> dict[str, Any]:
         "prompt_id": prompt.id,
         "task": prompt.task,
         "source": prompt.source,
-        "accuracy": _accuracy(score),
+        "accuracy": accuracy_of(score),
         "tokens": rollout.num_sampled_tokens,
     }
 
 
-def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
-    well_formed = [_accuracy(score) for rollout, score in found if rollout.well_formed]
+def mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
+    """The figures of a mode's responses, as `evaluate` returns them."""
+    well_formed = [accuracy_of(score) for rollout, score in found if rollout.well_formed]
     figures: dict[str, Any] = _figures(found)
     figures["accuracy_when_well_formed"] = mean(well_formed) if well_formed else None
+    figures["closed_by_budget"] = mean(rollout.closed_by_budget for rollout, _ in found)
     figures["leak_rate"] = mean(rollout.response.leaked for rollout, _ in found)
     figures["well_formed"] = len(well_formed) / len(found) if found else 0.0
     tasks = dict.fromkeys(rollout.request.prompt.task for rollout, _ in found)
@@ -112,12 +103,12 @@ def _mode_figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
 
 def _figures(found: Sequence[tuple[Rollout, Score]]) -> dict[str, Any]:
     return {
-        "accuracy": mean(_accuracy(score) for _, score in found),
+        "accuracy": mean(accuracy_of(score) for _, score in found),
         "mean_tokens": mean(rollout.num_sampled_tokens for rollout, _ in found),
         "n": len(found),
     }
 
 
-def _accuracy(score: Score) -> float:
+def accuracy_of(score: Score) -> float:
     """What cannot be judged does not count as right."""
     return score.parts.get("accuracy", 0.0)

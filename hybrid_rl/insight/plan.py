@@ -66,6 +66,9 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
         times = [name for name, on in (("before", evaluation.before), ("after", evaluation.after)) if on]
         times += [f"every {evaluation.every_steps} steps"] if evaluation.every_steps else []
         plan.append(("evaluation", f"{evaluation.prompts_per_mode} held-out prompts a mode, {' and '.join(times)}"))
+    plan += [(f"set {name}", _set(config, name)) for name in evaluation.sets]
+    if config.run.stop_when is not None:
+        plan.append(("stops", f"earlier, when {config.run.stop_when}"))
     kept = f"the last {config.checkpoints.keep_last}"
     if config.checkpoints.keep_best:
         kept += f" and the best by {config.checkpoints.keep_best}"
@@ -77,6 +80,13 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
         )
     )
     return plan
+
+
+def _set(config: Config, name: str) -> str:
+    chosen, every = config.evaluation.sets[name], config.evaluation.every(name)
+    modes = ", ".join(chosen.modes or config.modes.kinds)
+    times = f", every {every} steps" if every else ""
+    return f"{chosen.prompts_per_mode} prompts x {chosen.samples_per_prompt} responses in {modes}{times}"
 
 
 def _asked_for(config: Config, prompts: int, responses: int) -> str:

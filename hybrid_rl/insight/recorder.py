@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
-from hybrid_rl.errors import EngineMismatch, Interrupted, UserError, WorkerDied
-from hybrid_rl.insight.evaluation import evaluate, evaluation_metrics
+from hybrid_rl.config.condition import Condition
+from hybrid_rl.errors import AlarmStop, EngineMismatch, Interrupted, UserError, WorkerDied
+from hybrid_rl.insight.alarms import Alarm, AlarmWatch
+from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
+from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.samples_log import sample_rows
+from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
 
@@ -47,8 +52,18 @@ class Recorder:
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
+        self._now: dict[str, float] = {}
         rows = run.folder.metrics()
         self._update_tokens = sum(_update_tokens(row) for row in rows)
+        self._evaluator = Evaluator(run.config, run.material, run.rollouts, run.rewards)
+        self._markers = Markers(run.config.alarms.markers)
+        self._alarms = AlarmWatch(
+            run.config.alarms,
+            list(run.config.modes.kinds),
+            rows,
+            self._past_evaluations(),
+            [(warning["alarm"], warning["mode"]) for warning in self._summary["warnings"] if "alarm" in warning],
+        )
         self._parts = PartWatch(
             list(run.config.rewards),
             list(run.config.modes.kinds),
@@ -73,18 +88,13 @@ class Recorder:
         # an unexpected error nobody knows; the checkpoint before is there.
         if isinstance(error, (Interrupted, UserError)) and not self._run.warm_up_needed:
             self.checkpoint()
-        self._write_summary("interrupted" if stopped else "failed")
+        status = "stopped" if isinstance(error, AlarmStop) else "interrupted" if stopped else "failed"
+        self._write_summary(status)
         write_report(self._run.folder.path)
         if stopped:
             raise Interrupted(self._how_to_go_on()) from error
         if isinstance(error, (UserError, WorkerDied)):
             raise type(error)(f"{error} ({self._how_to_go_on()})") from error
-
-    @property
-    def stopped(self) -> bool:
-        """The run has used up `run.max_update_tokens`, in this session or before it."""
-        limit = self._run.config.run.max_update_tokens
-        return limit is not None and self._update_tokens >= limit
 
     def phases(self) -> PhaseClock:
         return PhaseClock(self._run)
@@ -118,6 +128,8 @@ class Recorder:
             shares=self._run.modes.shares(step),
             thoughts=self._run.grouping.thoughts,
         )
+        metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
+        self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
         self._loggers.metrics(step, metrics)
@@ -125,35 +137,56 @@ class Recorder:
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
         for sentence in self._parts.step(metrics):
-            self._summary["warnings"].append({"step": step, "text": sentence})
-            self._run.view.note(f"warning      {sentence}")
+            self._warn({"step": step, "text": sentence})
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)
+        self._sound(step, self._alarms.step(metrics))
 
     def evaluation(self, when: Literal["before", "after"] | int) -> None:
-        """Evaluate; `before` and `after` go into the summary, a step into eval.jsonl."""
-        run = self._run
-        prompts, modes = run.material.eval_prompts, run.config.modes
-        name = f"evaluation {when}" if isinstance(when, str) else f"evaluation at step {when}"
-        run.view.stage(name, len(prompts) * len(modes.kinds))
-        with run.clock("evaluate"):
-            found = evaluate(
-                prompts,
-                modes,
-                run.rollouts,
-                run.rewards,
-                seed=run.config.run.seed,
-                thoughts=run.grouping.thoughts,
-                progress=lambda done: run.view.advance(done, {}),
-                keep=lambda rows: run.folder.write_evaluation(when, rows),
-            )
-        self._loggers.metrics(run.done, evaluation_metrics(found))
+        """Evaluate what is due; `before` and `after` go into the summary, a step into eval.jsonl."""
+        proper, sets = self._due(when)
+        if not proper and not sets:
+            return
+        run, evaluator = self._run, self._evaluator
+        label = when if isinstance(when, str) else f"at step {when}"
+        found: dict[str, Any] = {}
+        if proper:
+            plain = partial(evaluator.plain, keep=lambda rows: run.folder.write_evaluation(when, rows))
+            found["eval"] = self._measure(f"evaluation {label}", plain)
+        if proper and run.config.evaluation.blind:
+            found["eval_blind"] = self._measure(f"blind evaluation {label}", evaluator.blind)
+        if sets:
+            found["eval_sets"] = {n: self._measure(f"evaluation of {n} {label}", evaluator.on_set, n) for n in sets}
+        metrics = evaluation_metrics(found.get("eval"), found.get("eval_blind"), found.get("eval_sets"))
+        self._now |= metrics
+        self._loggers.metrics(run.done, metrics)
         if isinstance(when, str):
-            self._summary["eval"][when] = found
+            for kind, figures in found.items():
+                self._summary.setdefault(kind, {})[when] = figures
             self._write_summary("running")
+            self._sound(run.done, self._alarms.evaluation(run.done, metrics), may_stop=False)
         else:
-            run.folder.append("eval.jsonl", {"step": when, "eval": found})
+            run.folder.append("eval.jsonl", {"step": when, **found, "metrics": metrics})
             run.view.stage("training", run.config.run.steps)
+            self._sound(when, self._alarms.evaluation(when, metrics))
+
+    @property
+    def stopped(self) -> bool:
+        """`run.max_update_tokens` are used up or `run.stop_when` is met, in this session or before it."""
+        limit = self._run.config.run.max_update_tokens
+        if limit is not None and self._update_tokens >= limit:
+            return True
+        found = self._summary.get("stopped")
+        return found is not None and found["step"] <= self._run.done
+
+    def check_stop(self) -> None:
+        """Find out whether `run.stop_when` is met by the metrics of the step and its evaluations."""
+        wanted = self._run.config.run.stop_when
+        condition = Condition.parse(wanted) if wanted is not None else None
+        if condition is not None and condition.met(self._now):
+            reason = f"run.stop_when: {condition} ({condition.metric} is {self._now[condition.metric]:.4g})"
+            self._summary["stopped"] = {"step": self._run.done, "reason": reason}
+            self._run.view.note(f"stop         after step {self._run.done}: {reason}")
 
     def checkpoint(self) -> None:
         """Save the state after the last finished step, once."""
@@ -171,6 +204,38 @@ class Recorder:
         self._write_summary("completed")
         write_report(self._run.folder.path)
         return self._summary
+
+    def _due(self, when: str | int) -> tuple[bool, list[str]]:
+        """Whether the evaluation proper is due, and which sets are."""
+        evaluation = self._run.config.evaluation
+        if isinstance(when, str):
+            return True, list(evaluation.sets)
+        proper = evaluation.every_steps is not None and when % evaluation.every_steps == 0
+        return proper, [n for n in evaluation.sets if (every := evaluation.every(n)) is not None and when % every == 0]
+
+    def _measure(self, name: str, evaluate: Callable[..., dict[str, Any]], *of_set: str) -> dict[str, Any]:
+        run = self._run
+        run.view.stage(name, self._evaluator.responses(*of_set))
+        with run.clock("evaluate"):
+            return evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
+
+    def _past_evaluations(self) -> list[tuple[int, dict[str, float]]]:
+        """Step and metrics of the evaluations so far, of a resumed run."""
+        tables = [self._summary.get(kind, {}).get("before") for kind in ("eval", "eval_blind")]
+        first = [(0, evaluation_metrics(*tables))] if tables[0] else []
+        return first + [(row["step"], row["metrics"]) for row in self._run.folder.evaluations() if "metrics" in row]
+
+    def _warn(self, warning: dict[str, Any]) -> None:
+        self._summary["warnings"].append(warning)
+        self._run.view.note(f"warning      {warning['text']}")
+
+    def _sound(self, step: int, alarms: Sequence[Alarm], *, may_stop: bool = True) -> None:
+        """Write alarms down; raise an AlarmStop if one of them is to stop the run."""
+        for alarm in alarms:
+            self._warn({"step": step, "text": alarm.text, "alarm": alarm.name, "mode": alarm.mode})
+        stopping = [alarm.text for alarm in alarms if alarm.action == "stop"]
+        if stopping and may_stop:
+            raise AlarmStop("; ".join(stopping))
 
     def _how_to_go_on(self) -> str:
         found = self._run.folder.checkpoints()

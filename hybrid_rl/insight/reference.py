@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from hybrid_rl.algorithm.admission import DROP_REASONS
 from hybrid_rl.config import Config
+from hybrid_rl.insight.evaluation_metrics import BLIND_METRICS, EVALUATION_METRICS, PARTIAL_METRICS
 from hybrid_rl.insight.names import MODE_METRICS, PART_FIGURES, PHASES, RUN_METRICS, SPLIT_METRICS
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -126,6 +127,7 @@ def _default(field: FieldInfo) -> str:
 
 def render_metrics() -> str:
     """The metrics of `metrics.jsonl` as Markdown."""
+    of_evaluations = EVALUATION_METRICS | PARTIAL_METRICS | BLIND_METRICS
     lines = [
         "# Metrics",
         "",
@@ -142,6 +144,18 @@ def render_metrics() -> str:
         "| `source/SOURCE/FIGURE/NAME/MODE` | these figures of a reward part for one of several data sources |",
         *(f"| `task/TASK/{name}/MODE` | `{name}` of one task |" for name in SPLIT_METRICS),
         *(f"| `source/SOURCE/{name}/MODE` | `{name}` of one data source |" for name in SPLIT_METRICS),
+        "",
+        "Evaluations have metrics too, in `metrics` of the rows of `eval.jsonl`; `run.stop_when` takes them as well:",
+        "",
+        "| name | meaning |",
+        "| --- | --- |",
+        *(f"| `eval/{name}/MODE` | {meaning} |" for name, meaning in of_evaluations.items()),
+        "| `eval/task/TASK/accuracy/MODE` | `accuracy` of one task |",
+        *(
+            f"| `eval_set/SET/{name}/MODE` | the same on a set of `evaluation.sets` |"
+            for name in [*EVALUATION_METRICS, "accuracy_when_well_formed"]
+        ),
+        "| `eval_set/SET/pass@K/MODE` | pass@K on the set, for each K of its `pass_at` |",
     ]
     return "\n".join(lines) + "\n"
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from hybrid_rl.insight import comparison, curves, formats, palette
 from hybrid_rl.insight.comparison import finite, mapping
+from hybrid_rl.insight.evaluation_content import evaluation_content
 from hybrid_rl.insight.names import PHASES
 from hybrid_rl.insight.part_table import part_rows
 from hybrid_rl.insight.recorded import RecordedRun, read_run
@@ -94,6 +95,7 @@ def _content(run: RecordedRun) -> dict[str, Any]:
         "samples": read_samples(run),
         "parts": part_rows(run),
         "warnings": _warnings(run),
+        **evaluation_content(run),
         "config": shorten(run.config, MAX_CONFIG),
         "light": palette.variables(dark=False),
         "dark": palette.variables(dark=True),
@@ -115,9 +117,11 @@ def _facts(run: RecordedRun) -> list[tuple[str, str]]:
     summary = run.summary
     steps = finite(summary.get("steps"))
     seconds = sum(value for _, value in _seconds(run).items())
+    stopped = mapping(summary.get("stopped")).get("reason")
     policy = mapping(summary.get("policy"))
     sizes = [formats.short_count(finite(policy.get(name))) for name in ("parameters", "trained_parameters")]
     facts = [
+        ("stopped by", str(stopped) if stopped else formats.DASH),
         ("steps", formats.count(steps if steps is not None else run.last_step or None)),
         ("parameters", sizes[0]),
         ("trained", sizes[1] if sizes[1] != sizes[0] else formats.DASH),

@@ -98,7 +98,7 @@ def _points(trial: Trial, summary: Mapping[str, Any]) -> Iterable[Point]:
     samples = {kind: [0.0, *accumulate(group * row.get(f"prompts/{kind}", 0.0) for row in rows)] for kind in kinds}
     last = int(summary["steps"])
     found = [("before", 0, summary["eval"].get("before"))]
-    found += [(str(row["step"]), row["step"], row["eval"]) for row in folder.evaluations() if row["step"] != last]
+    found += [(str(row["step"]), row["step"], row.get("eval")) for row in folder.evaluations() if row["step"] != last]
     found += [("after", last, summary["eval"]["after"])]
     for when, step, evaluation in found:
         if evaluation and step < len(tokens):
