@@ -1,4 +1,4 @@
-"""SwanLab. Offline it keeps its own files: `swanlab watch RUN/logs/swanlab`."""
+"""SwanLab. Offline it keeps its own files: `swanlab sync RUN/logs/swanlab/run-*`."""
 
 from __future__ import annotations
 
