@@ -207,3 +207,15 @@ def test_references_without_full_marks_are_listed(tmp_path: Path, monkeypatch: p
 
 def test_the_final_answer_is_found_by_name() -> None:
     assert case_reward.FINAL_ANSWER == "rewards.final_answer:final_answer"
+
+
+def test_a_reference_that_only_equals_itself_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`math_answer` knows the same characters again, and abstains on everything else."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    rows = [{"prompt": "?", "gold": text} for text in ("3", "x+1", "the \\frac{1}{ of it")]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="1 of 3 references do not get full marks"):
+        invoke("check-data", "config.yaml", "rewards.accuracy={target: math_answer}")

@@ -315,7 +315,8 @@ def test_ctrl_c_in_a_lora_run_leaves_an_adapter_to_go_on_with(
         part.save_pretrained(tmp_path / "base")
     run = tmp_path / "run"
     lora = [f"model.path={tmp_path / 'base'}", "model.lora={rank: 4}"]
-    process = terminal("train", DEFAULT_CONFIG, *SMALL, *lora, f"run.dir={run}", "evaluation=null", "run.steps=400")
+    plain = ["evaluation.before=false", "run.steps=400"]
+    process = terminal("train", DEFAULT_CONFIG, *SMALL, *lora, f"run.dir={run}", *plain)
     process.wait_for(r"step +1/400")
     process.process.send_signal(signal.SIGINT)
     assert process.end() == 130, process.errors

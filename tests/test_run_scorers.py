@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import DEFAULT_CONFIG, SMALL
 
 import hybrid_rl
@@ -52,6 +53,7 @@ def samples(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_bad_scorers_in_the_middle_of_a_run_cost_their_limits_and_no_other_score(tmp_path: Path) -> None:
     calm_metrics, calm = trained(tmp_path, "calm")
     wild_metrics, wild = trained(tmp_path, "wild")

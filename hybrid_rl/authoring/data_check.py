@@ -18,17 +18,24 @@ _SPLITS: tuple[Split, ...] = ("train", "eval")
 
 @dataclass(frozen=True, slots=True)
 class UnfitRow:
-    """A row whose reference, given as the answer, does not get full marks from `rewards.accuracy`."""
+    """A row whose reference, given as the answer, does not get full marks from `rewards.accuracy`, or only by itself.
+
+    Attributes:
+        read_by_itself_alone: it gets full marks, and `score` is that of another answer.
+    """
 
     split: str
     prompt: Prompt
     score: Score
+    read_by_itself_alone: bool = False
 
     @property
     def reason(self) -> str:
         if "accuracy" in self.score.errors:
             return self.score.errors["accuracy"]
         outcome = self.score.outcomes["accuracy"]
+        if outcome is Outcome.ABSTAIN and self.read_by_itself_alone:
+            return "cannot be read: the reward knows the same characters again, and abstains on another answer"
         return f"scores {self.score.parts['accuracy']:g}" if outcome is Outcome.OK else outcome.value
 
 
@@ -50,11 +57,14 @@ def check_data(config: Config, num_rows: int) -> tuple[int, list[UnfitRow]]:
         for batch in _batches(prompts):
             for prompt in batch:
                 scorer.check(prompt)
-            scores = scorer.score_all([_answered_right(prompt, mode) for prompt in batch])
+            scores = scorer.score_all([_answered(prompt, mode, prompt.gold) for prompt in batch])
+            others = scorer.score_all([_answered(prompt, mode, _other(prompt.gold)) for prompt in batch])
             looked_at += len(batch)
-            for prompt, score in zip(batch, scores, strict=True):
+            for prompt, score, other in zip(batch, scores, others, strict=True):
                 if score.parts.get("accuracy") != 1.0:
                     unfit.append(UnfitRow(split, prompt, score))
+                elif other.outcomes.get("accuracy") is Outcome.ABSTAIN:
+                    unfit.append(UnfitRow(split, prompt, other, read_by_itself_alone=True))
     return looked_at, unfit
 
 
@@ -62,11 +72,16 @@ def _batches(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     return [list(islice(prompts, start, start + _BATCH)) for start in range(0, len(prompts), _BATCH)]
 
 
-def _answered_right(prompt: Prompt, mode: str) -> Rollout:
-    """The rollout of a model that answers with the reference."""
+def _other(gold: str) -> str:
+    """An answer that anybody can read, and that is not the reference."""
+    return "4" if gold.strip() == "3" else "3"
+
+
+def _answered(prompt: Prompt, mode: str, answer: str) -> Rollout:
+    """The rollout of a model that gives an answer and nothing else."""
     request = Request(
         prompt=prompt, mode=mode, group=f"{prompt.id}/{mode}@0", index=0, seed=0, max_new_tokens=1, temperature=1.0
     )
     generation = Generation(ids=(), logprobs=(), sampled=(), finish=Finish.STOP)
-    response = Response(text=prompt.gold, thought="", answer=prompt.gold, closed=True, leaked=False)
+    response = Response(text=answer, thought="", answer=answer, closed=True, leaked=False)
     return Rollout(request=request, generation=generation, response=response, versions=(0, 0))
