@@ -40,8 +40,10 @@ def load(target: str, search: Sequence[str] = (), *, group: str = "hybrid_rl.plu
     value: Any = module
     for attribute in name.split("."):
         if not hasattr(value, attribute):
-            public = ", ".join(n for n in dir(value) if not n.startswith("_")) or "nothing public"
-            raise PluginError(f"'{target}': {place} has no '{attribute}'; it has {public}")
+            public = [n for n in dir(value) if not n.startswith("_")]
+            near = difflib.get_close_matches(attribute, public, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(public) or 'nothing public'}"
+            raise PluginError(f"'{target}': {place} has no '{attribute}'; {hint}")
         value = getattr(value, attribute)
     return value
 

@@ -174,6 +174,7 @@ def test_a_failing_reward_stops_the_run_and_names_the_sample(
     ("part", "message"),
     [
         ("missing", "has no 'missing'; it has"),
+        ("constnat", "has no 'constnat'; did you mean 'constant'"),
         ("by_position", "called by parameter name"),
         ({"target": "mine.py:later", "runs_in": "pool"}, "is async"),
         ({"target": "mine.py:constant", "runs_in": "async"}, "is not async"),
