@@ -84,7 +84,7 @@ def test_exceptions_and_hangs_are_counted_and_shrunk(graders: Path) -> None:
     brittle = fuzzed("graders.py:brittle", number=600)  # "²".isdigit() is true, and int() refuses it
     (noise,) = (found for found in brittle.classes if found.kind == "noise")
     assert noise.errors and noise.smallest is not None and len(noise.smallest.input.answer) == 1
-    subject = Subject("graders.py:slow", (".",), timeout_s=0.1)
+    subject = Subject("graders.py:slow", (str(Path.cwd()),), timeout_s=0.1)
     slow = fuzz(subject, references_for(subject, golds=["a"]), number=30, seed=0, mutations=["blanks"], hacks=[])
     subject.close()
     assert all(found.timeouts == found.failed for found in slow.classes if found.kind == "noise")
@@ -136,13 +136,13 @@ def test_mutations_leave_the_value_alone(name: str) -> None:
 
 
 def test_labelled_cases_are_references(graders: Path) -> None:
-    subject = Subject("graders.py:stripped", (".",))
+    subject = Subject("graders.py:stripped", (str(Path.cwd()),))
     row = {"id": "a", "kind": "k", "label": "m", "metric": "m", "gold": "red"}
     cases = [LabelledCase(pred=" red", expected=True, **row), LabelledCase(pred="blue", expected=False, **row)]
     assert [r.bare for r in references_for(subject, cases=cases)] == [" red"]
     subject.close()
     with pytest.raises(UserError, match="pays none of the 1 given references in full"):
-        references_for(Subject("graders.py:ranked_gold", (".",), columns={"rank": 2}), cases=cases)
+        references_for(Subject("graders.py:ranked_gold", (str(Path.cwd()),), columns={"rank": 2}), cases=cases)
 
 
 def test_the_command_says_what_failed(graders: Path) -> None:
