@@ -172,6 +172,7 @@ def test_built_in_rewards_withstand_it(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-def test_built_in_rewards_withstand_ten_thousand_inputs(target: str) -> None:
-    report = fuzzed(target, number=10_000)
+def test_built_in_rewards_withstand_two_thousand_inputs(target: str) -> None:
+    """`hybrid-rl rewards fuzz --all --number 10000` does the same with more, in some ten minutes."""
+    report = fuzzed(target, number=2_000)
     assert not report.failed, [(c.name, c.smallest) for c in report.classes if c.failed and not c.known]
