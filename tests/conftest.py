@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ from hybrid_rl.quiet import quiet_environment
 
 quiet_environment()
 
+from hybrid_rl.algorithm.advantage import Group, group_advantages  # noqa: E402
 from hybrid_rl.config import Config, load_config  # noqa: E402
 from hybrid_rl.policy import Policy, load_policy  # noqa: E402
 from hybrid_rl.records import (  # noqa: E402
     Finish,
     Generation,
     Message,
+    Outcome,
     Prompt,
     Request,
     Response,
     Rollout,
+    Sample,
+    Score,
 )
 
 # The machine may be busy: a property is judged by its outcome, not by its seconds, and by the same examples every time.
@@ -120,3 +125,27 @@ def make_rollout() -> Callable[..., Rollout]:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def make_groups(rollouts: Sequence[Rollout], scores: Sequence[Score], *, eps: float, min_std: float) -> list[Group]:
+    """Join rollouts and scores into groups of samples. Responses of a group are adjacent.
+
+    A response without a score is not trained on: it counts in no numerator and no denominator.
+    """
+    groups = []
+    pairs = list(zip(rollouts, scores, strict=True))
+    for _, members_iterator in groupby(pairs, key=lambda pair: pair[0].request.group):
+        members = list(members_iterator)
+        rewards = [score.value if score.outcome is Outcome.OK else None for _, score in members]
+        advantage = group_advantages(rewards, eps=eps, min_std=min_std)
+        samples = tuple(
+            Sample(
+                rollout=rollout,
+                score=score,
+                advantages=(value,) * len(rollout.generation.ids),
+                trained=score.outcome is Outcome.OK,
+            )
+            for (rollout, score), value in zip(members, advantage.values, strict=True)
+        )
+        groups.append(Group(samples=samples, advantage=advantage))
+    return groups

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import make_groups
 
 import hybrid_rl
-from hybrid_rl.algorithm.advantage import make_groups
 from hybrid_rl.config import Config
 from hybrid_rl.config.alarms import AlarmsConfig
 from hybrid_rl.errors import AlarmStop

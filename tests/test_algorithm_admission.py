@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from conftest import make_groups
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_rl.algorithm.admission import AdmissionState, admit
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.normalizer import Normalizer, token_weights
 from hybrid_rl.config.admission import AdmissionConfig, StdFilterConfig
 from hybrid_rl.records import Outcome, Rollout, Score

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from conftest import make_groups
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_rl.algorithm.advantage import group_advantages, make_groups
+from hybrid_rl.algorithm.advantage import group_advantages
 from hybrid_rl.records import Outcome, Rollout, Score
 
 rewards_strategy = st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=16)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, make_groups
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.grouping import make_grouping
 from hybrid_rl.algorithm.normalizer import token_weights
 from hybrid_rl.algorithm.rules import loss_rules

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_groups
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.loss import token_loss
 from hybrid_rl.algorithm.normalizer import NORMALIZERS, Normalizer, token_weights
 from hybrid_rl.algorithm.schedule import wsd

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import make_groups
 
-from hybrid_rl.algorithm.advantage import make_groups
 from hybrid_rl.cli.main import EXIT_USER_ERROR, main
 from hybrid_rl.config import Config
 from hybrid_rl.doctor.examine import examine

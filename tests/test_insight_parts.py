@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import make_groups
 
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.insight.part_metrics import advantage_shares, part_metrics
 from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.recorded import read_run

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, make_groups
 from safetensors.torch import load_file
 from test_run import assert_same_run, interrupt_after, metrics, summary
 
 import hybrid_rl
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.build import plan_run
 from hybrid_rl.config import Config, load_config

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, make_groups
 
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.algorithm.rules import LossRules, loss_rules
 from hybrid_rl.config import Config, OptimizerConfig, load_config

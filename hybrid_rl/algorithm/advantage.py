@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
-from hybrid_rl.records import Outcome, Rollout, Sample, Score
+from hybrid_rl.records import Sample
 
 Signal = Literal["ok", "zero_variance", "few_scored"]
 Scale = Literal["std", "none", "leave_one_out"]
@@ -81,27 +80,3 @@ class Group:
     @property
     def mode(self) -> str:
         return self.samples[0].rollout.request.mode
-
-
-def make_groups(rollouts: Sequence[Rollout], scores: Sequence[Score], *, eps: float, min_std: float) -> list[Group]:
-    """Join rollouts and scores into groups of samples. Responses of a group are adjacent.
-
-    A response without a score is not trained on: it counts in no numerator and no denominator.
-    """
-    groups = []
-    pairs = list(zip(rollouts, scores, strict=True))
-    for _, members_iterator in groupby(pairs, key=lambda pair: pair[0].request.group):
-        members = list(members_iterator)
-        rewards = [score.value if score.outcome is Outcome.OK else None for _, score in members]
-        advantage = group_advantages(rewards, eps=eps, min_std=min_std)
-        samples = tuple(
-            Sample(
-                rollout=rollout,
-                score=score,
-                advantages=(value,) * len(rollout.generation.ids),
-                trained=score.outcome is Outcome.OK,
-            )
-            for (rollout, score), value in zip(members, advantage.values, strict=True)
-        )
-        groups.append(Group(samples=samples, advantage=advantage))
-    return groups

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hybrid_rl.algorithm.advantage import Group, make_groups
+from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.algorithm.grouping import make_grouping
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config
 from hybrid_rl.doctor.findings import Finding, Grade
@@ -65,12 +66,8 @@ def run_trial(config: Config, material: Material, checkpoint: str | None, prompt
     scorer.score(worker.generate(whole[:1]))  # the first call of a process is no measure
     answered, generate_s = _timed(lambda: worker.generate([*singles, *whole]))
     scores, score_s = _timed(lambda: scorer.score(answered))
-    groups = make_groups(
-        answered[len(singles) :],
-        scores[len(singles) :],
-        eps=config.train.advantage_eps,
-        min_std=config.train.min_reward_std,
-    )
+    thoughts = {mode: material.format.thought(mode) for mode in modes}
+    groups = make_grouping(config, thoughts).groups(answered[len(singles) :], scores[len(singles) :], step=1)
     logprobs, forward_s = _timed(lambda: trainer.logprobs(groups))
     sampled = max(1, sum(rollout.num_sampled_tokens for rollout in answered))
     in_groups = max(1, sum(sample.rollout.num_sampled_tokens for group in groups for sample in group.samples))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -45,7 +46,7 @@ def _figures(groups: Sequence[Group], mode: str, prefix: str) -> dict[str, float
     found: dict[str, float] = {}
     for part, values in _values(samples).items():
         found[f"{prefix}part/{part}/{mode}"] = math.fsum(values) / len(values)
-        found[f"{prefix}part_std/{part}/{mode}"] = _std(values)
+        found[f"{prefix}part_std/{part}/{mode}"] = statistics.stdev(values) if len(values) > 1 else 0.0
     for part in dict.fromkeys(name for sample in samples for name in sample.score.outcomes):
         outcomes = [sample.score.outcomes[part] for sample in samples if part in sample.score.outcomes]
         for outcome in PART_OUTCOMES:
@@ -65,14 +66,6 @@ def _values(samples: Sequence[Sample]) -> Mapping[str, list[float]]:
         for part, value in sample.score.parts.items():
             values[part].append(value)
     return values
-
-
-def _std(values: Sequence[float]) -> float:
-    """Standard deviation over the responses; 0 of one."""
-    if len(values) < 2:
-        return 0.0
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _source(group: Group) -> str:

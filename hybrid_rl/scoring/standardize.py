@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Sequence
 
 _MIN_STD = 1e-6
@@ -17,8 +17,7 @@ def standardize(values: Sequence[float | None]) -> list[float]:
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return [0.0] * len(values)
-    mean = math.fsum(known) / len(known)
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1))
+    mean, std = statistics.fmean(known), statistics.stdev(known)
     if std < _MIN_STD:
         return [0.0] * len(values)
     return [0.0 if value is None else min(_LIMIT, max(-_LIMIT, (value - mean) / std)) for value in values]

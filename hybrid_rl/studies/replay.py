@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hybrid_rl.algorithm.admission import AdmissionState, admit
@@ -15,7 +16,7 @@ from hybrid_rl.algorithm.normalizer import Normalizer, token_weights
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.config import Config
 from hybrid_rl.preflight import Material, prepare
-from hybrid_rl.records import Rollout, Sample, Score
+from hybrid_rl.records import Sample
 from hybrid_rl.run_folder import RunFolder
 from hybrid_rl.studies.recorded_steps import RecordedStep, recorded_steps
 from hybrid_rl.workers.reward import RewardWorker
@@ -119,13 +120,9 @@ def _as_recorded(groups: Sequence[Group], step: RecordedStep) -> list[Group]:
         samples = []
         for sample in group.samples:
             advantages, trained = next(rows)
-            samples.append(_sample(sample.rollout, sample.score, advantages, trained, sample.mode_token))
+            samples.append(replace(sample, advantages=advantages, trained=trained))
         found.append(Group(samples=tuple(samples), advantage=group.advantage))
     return found
-
-
-def _sample(rollout: Rollout, score: Score, advantages: tuple[float, ...], trained: bool, mode_token: bool) -> Sample:
-    return Sample(rollout=rollout, score=score, advantages=advantages, trained=trained, mode_token=mode_token)
 
 
 def _mode(
@@ -187,13 +184,10 @@ def _mean_of(sample: Sample) -> float:
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    mean_a, mean_b = math.fsum(a) / len(a), math.fsum(b) / len(b)
-    spread_a = math.fsum((x - mean_a) ** 2 for x in a)
-    spread_b = math.fsum((y - mean_b) ** 2 for y in b)
-    if not spread_a or not spread_b:
+    try:
+        return statistics.correlation(a, b)
+    except statistics.StatisticsError:  # fewer than two, or one side does not vary
         return None
-    joint = math.fsum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
-    return joint / math.sqrt(spread_a * spread_b)
 
 
 def as_json(found: Sequence[ModeReplay]) -> dict[str, Any]:
