@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_rl.insight import charts, palette
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.insight.visible import one_line
 from hybrid_rl.studies.curves import CurvePoint
 
@@ -39,7 +38,7 @@ def draw(rows: Sequence[Mapping[str, Any]], curves: Curves, target: Path) -> Non
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(rows), 4), frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    _replace(target, buffer.getvalue())
+    write_atomically(target, buffer.getvalue())
 
 
 def tokens_chart(mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -> str:
@@ -112,11 +111,3 @@ def _plain(axes: Axes, grid: Any) -> None:
     axes.grid(axis=grid, color=palette.RULE[0], linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=palette.INK[0], length=0)
-
-
-def _replace(target: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".ablation-", suffix=".tmp", dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(name).chmod(0o644)
-    Path(name).replace(target)

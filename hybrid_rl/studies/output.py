@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from hybrid_rl.insight.report import write_atomically
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.studies.chart import draw
 from hybrid_rl.studies.curves import as_json, find_reached, make_curves, sentence
 from hybrid_rl.studies.design import Design, Trial
