@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from hybrid_rl.scorer_pool.declare import warmed_by
+from hybrid_rl.scorer_pool.declare import blames_reference, warmed_by
 from rewards.final_answer import box_run, boxed_answer, boxes, final_answer, unboxed, without_special_tokens
 from rewards.math_reading.compare import is_several, same_answer
 from rewards.math_reading.latex_reader import read_latex
@@ -29,6 +29,7 @@ def _import_readers() -> None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_answer(answer: str, gold: str) -> float | None:
     """1 if the answer has the value of the reference, else 0; None where the reference is empty or cannot be read.
 
@@ -52,6 +53,7 @@ def math_answer(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_value(answer: str, gold: str) -> float | None:
     """1 if the answer, which is nothing but an answer, equals the reference by value; None for an unreadable reference.
 
@@ -62,6 +64,7 @@ def math_value(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_response(answer: str, gold: str) -> float | None:
     """As `math_value`, on the final answer that a free text gives (`rewards.final_answer`)."""
     reference = _content(gold)
@@ -75,6 +78,7 @@ def math_response(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_boxed(text: str, gold: str) -> float | None:
     """As `math_response`, but the answer must stand in a closed `\\boxed{}` or `\\fbox{}` after the thought."""
     reference = _content(gold)
@@ -86,6 +90,7 @@ def math_boxed(text: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_final(text: str, gold: str) -> float | None:
     """As `math_response`, on the whole text of a response: only what follows its closed thought counts."""
     return math_response(text, gold)
