@@ -136,6 +136,12 @@ class Scorer:
         rewards = [self._reward(name, prompt) for name in self._config]
         return any({POLICY, "gold"} <= reward.wanted for reward in rewards if reward is not None)
 
+    def blames_reference(self, prompt: Prompt) -> bool:
+        """Whether a reward of the prompt that can be asked anywhere says that it abstains only for its reference."""
+        keys = [_key(name, self._choices[name].key(prompt)) for name in self._config]
+        found = [self._placed[key] for key in keys if key in self._placed]
+        return any(placed.reward.blames_reference and placed.runs_in in ("pool", "inline") for placed in found)
+
     def score(self, rollout: Rollout) -> Score:
         """Score one rollout, see `score_all`."""
         return self.score_all([rollout])[0]
