@@ -16,14 +16,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.sides import OTHERS
 from benchmarks.timing import machine
 
 Figures = Mapping[str, float]
 """Name -> value of one run."""
-
-OTHERS = "others_cores"
-"""Cores that processes outside of the benchmark used during a run: about the machine, so that it has no ratio."""
-
 
 def case(name: str, ours: Sequence[Figures], peer: Sequence[Figures] | None = None, /, **facts: Any) -> dict[str, Any]:
     """A case from the figures of its counted runs.
@@ -45,7 +42,7 @@ def medians(runs: Sequence[Figures]) -> dict[str, float]:
 
 
 def ratios(ours: Figures, peer: Figures) -> dict[str, float]:
-    """How many times better ours is, for every figure that both have and that is not 0 on either side."""
+    """How many times better ours is, in every figure that both have and that is 0 on neither side."""
     found = {}
     for name in (ours.keys() & peer.keys()) - {OTHERS}:
         better, worse = (peer, ours) if not is_rate(name) else (ours, peer)

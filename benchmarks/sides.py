@@ -20,9 +20,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.report_form import OTHERS
-
 _GIB = 2**30
+
+OTHERS = "others_cores"
+"""Cores that processes outside of the benchmark used during a run."""
 
 
 class Side:

@@ -53,6 +53,7 @@ SMALL = [
     "checkpoints.every_steps=1",
     "cluster.executor=local",
     "cluster.threads_per_worker=1",
+    "machine.kernels=plain",
 ]
 """Overrides that make the default config a matter of seconds."""
 

@@ -39,6 +39,7 @@ class KernelChoice:
 
     Attributes:
         device: the processor's or graphics card's name.
+        machine: digest of the machine and libraries that it was measured on.
         prepack_linears: keep linear weights prepacked for oneDNN in sampling.
         fast_matmul: value for `torch.backends.mkldnn.matmul.fp32_precision` around updates; None leaves it alone.
         bfloat16_gain: rate of bfloat16 over that of the chosen float32 kernel on the large shape; 0 where not measured.
@@ -51,6 +52,7 @@ class KernelChoice:
     """
 
     device: str
+    machine: str = ""
     prepack_linears: bool = False
     fast_matmul: str | None = None
     bfloat16_gain: float = 0.0

@@ -11,6 +11,7 @@ import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.policy import training_mode
 from hybrid_rl.run_folder import read_json
 from hybrid_rl.stages.supervised import SupervisedStage
@@ -30,6 +31,7 @@ class ActorWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._config = setup.config
         self._policy = setup.load(trainable=True)
+        self._kernels = setup.kernels()
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
@@ -40,6 +42,10 @@ class ActorWorker:
     def ready(self) -> None:
         """Answers once the worker is up."""
 
+    def kernels(self) -> KernelChoice:
+        """What was found of the machine that updates run on."""
+        return self._kernels
+
     def warm_up(self, count: int) -> tuple[int, float]:
         """Take up to `count` supervised steps.
 
@@ -47,7 +53,7 @@ class ActorWorker:
             Steps taken in all, and the mean loss of these ones, nats a token.
         """
         stage = self._supervised()
-        with training_mode(self._policy):
+        with training_mode(self._policy), self._kernels.matmul():
             loss = stage.advance(count)
         return stage.done, loss
 
@@ -64,7 +70,7 @@ class ActorWorker:
     ) -> tuple[int, UpdateFigures]:
         """Train on the groups of a step and return the new version with what was measured."""
         config = self._config.train
-        with training_mode(self._policy), self._own_randomness():
+        with training_mode(self._policy), self._own_randomness(), self._kernels.matmul():
             figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, config, self._rules)
         self._version += 1
         return self._version, figures
@@ -72,7 +78,7 @@ class ActorWorker:
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         """As `ReferenceWorker.logprobs`, by the weights under the adapter. Only with `model.lora`."""
         assert self._policy.lora is not None
-        with self._policy.lora.off():
+        with self._policy.lora.off(), self._kernels.matmul():
             return group_logprobs(self._policy, groups, self._config.train.max_tokens_per_micro_batch)
 
     def weights(self) -> VersionedWeights:

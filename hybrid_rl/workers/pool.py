@@ -7,6 +7,7 @@ from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.records import Request, Rollout, Score
 from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.updates.grpo import UpdateFigures
@@ -78,6 +79,11 @@ class Actor:
     def ready(self) -> None:
         """Wait until it is up. Nothing has begun that an interruption could break."""
         self._handle.call("ready").result()
+
+    def kernels(self) -> KernelChoice:
+        """What was found of its machine."""
+        found: KernelChoice = self._handle.call("kernels").result()
+        return found
 
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)

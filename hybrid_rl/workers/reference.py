@@ -15,6 +15,7 @@ from hybrid_rl.workers.weights import VersionedWeights, import_weights
 class ReferenceWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._policy = setup.load()
+        self._kernels = setup.kernels()
         self._max_tokens = setup.config.train.max_tokens_per_micro_batch
 
     def ready(self) -> None:
@@ -25,7 +26,8 @@ class ReferenceWorker:
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         """Log-probability of each token of each sample of each group, in nats."""
-        return group_logprobs(self._policy, groups, self._max_tokens)
+        with self._kernels.matmul():
+            return group_logprobs(self._policy, groups, self._max_tokens)
 
     def initial_answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
         """See `PolicyHandle.answer_logprobs`.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
+from hybrid_rl.config import Config
 from hybrid_rl.errors import EngineMismatch
-from hybrid_rl.plugins import build
+from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.plugins import build, load
 from hybrid_rl.protocols import RolloutEngine
 from hybrid_rl.records import AnswerQuery, Request, Rollout
 from hybrid_rl.updates.answers import answer_logprobs
@@ -19,7 +23,8 @@ class RolloutWorker:
         self._policy = setup.load()
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
-        self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **config.rollout.args)
+        arguments = engine_arguments(config, setup.kernels())
+        self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **arguments)
 
     def ready(self) -> None:
         """Answers once the worker is up; what its constructor raised comes back from here."""
@@ -57,3 +62,10 @@ class RolloutWorker:
         assert self._policy.lora is not None
         with self._policy.lora.off():
             return answer_logprobs(self._policy, queries, max_tokens=0)
+
+
+def engine_arguments(config: Config, kernels: KernelChoice) -> dict[str, Any]:
+    """What the engine is built with: `rollout.args`, and what the machine is good at if the engine asks for it."""
+    found = inspect.signature(load(config.rollout.engine, config.search)).parameters
+    chosen = {"prepack_linears": kernels.prepack_linears} if "prepack_linears" in found else {}
+    return {**chosen, **config.rollout.args}
