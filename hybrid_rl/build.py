@@ -226,7 +226,7 @@ def _start_workers(
     initial = None
     if config.model.lora is None:
         initial = cluster.start(ReferenceWorker, replace(others, checkpoint=start.reference))
-        reference = SeparateReference(cluster, initial)
+        reference = SeparateReference(initial)
     policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
@@ -235,7 +235,7 @@ def _start_workers(
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}
     beside = [host.handle for host in hosts.values()]
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares, beside), reference
+    return actor, RolloutPool(rollouts), RewardPool(rewards, shares, beside), reference
 
 
 def _short(path: Path) -> str:

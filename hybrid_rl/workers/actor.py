@@ -19,7 +19,7 @@ from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.workers.setup import WorkerSetup
-from hybrid_rl.workers.weights import VersionedWeights, export_weights
+from hybrid_rl.workers.weights import Bucket, Span, plan_buckets, read_bucket
 
 _OPTIMIZER = "optimizer.safetensors"
 _STATE = "actor.json"
@@ -35,6 +35,7 @@ class ActorWorker:
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
+        self._buckets: list[list[Span]] = []
         self._rules = loss_rules(setup.config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
             self._load(Path(setup.checkpoint))
@@ -81,10 +82,19 @@ class ActorWorker:
         with self._policy.lora.off(), self._kernels.matmul():
             return group_logprobs(self._policy, groups, self._config.train.max_tokens_per_micro_batch)
 
-    def weights(self) -> VersionedWeights:
-        """All weights in the dtype they are computed in, or the adapter, which is computed in float32."""
-        dtype = self._policy.compute_dtype if self._policy.lora is None else torch.float32
-        return VersionedWeights(self._version, export_weights(self._policy.trained_parameters(), dtype))
+    def weight_buckets(self) -> int:
+        """How many buckets the weights that are trained make."""
+        self._buckets = plan_buckets(self._policy.trained_parameters(), self._dtype_sent)
+        return len(self._buckets)
+
+    def weight_bucket(self, number: int) -> Bucket:
+        """One of them. All weights go in the dtype they are computed in, an adapter, computed so, in float32."""
+        parameters = self._policy.trained_parameters()
+        return read_bucket(parameters, self._buckets, number, self._dtype_sent, self._version)
+
+    @property
+    def _dtype_sent(self) -> torch.dtype:
+        return self._policy.compute_dtype if self._policy.lora is None else torch.float32
 
     def save(self, folder: str) -> None:
         """Write everything needed to go on: a folder that also loads as a model, or as an adapter of its base."""

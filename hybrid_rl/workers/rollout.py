@@ -14,7 +14,7 @@ from hybrid_rl.protocols import RolloutEngine
 from hybrid_rl.records import AnswerQuery, Request, Rollout
 from hybrid_rl.updates.answers import answer_logprobs
 from hybrid_rl.workers.setup import WorkerSetup
-from hybrid_rl.workers.weights import VersionedWeights, import_weights
+from hybrid_rl.workers.weights import Bucket, WeightReceiver
 
 
 class RolloutWorker:
@@ -23,15 +23,18 @@ class RolloutWorker:
         self._policy = setup.load()
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
+        self._receiver = WeightReceiver(self._policy.trained_parameters())
         arguments = engine_arguments(config, setup.kernels())
         self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **arguments)
 
     def ready(self) -> None:
         """Answers once the worker is up; what its constructor raised comes back from here."""
 
-    def load_weights(self, weights: VersionedWeights) -> None:
-        import_weights(self._policy.trained_parameters(), weights.arrays)
-        self._version = weights.version
+    def load_bucket(self, bucket: Bucket) -> None:
+        """Take a part of the actor's weights; with the last one the worker answers with the new version."""
+        self._receiver.take(bucket)
+        if self._receiver.complete:
+            self._version = bucket.version
 
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""
