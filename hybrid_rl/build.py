@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hybrid_rl.algorithm.admission import AdmissionState
@@ -16,6 +16,8 @@ from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
 from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.machine.sentences import describe_kernels
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
@@ -29,7 +31,7 @@ from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.served_policy import ServedPolicy
-from hybrid_rl.workers.setup import WorkerSetup
+from hybrid_rl.workers.setup import WorkerSetup, measured_first
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Run:
     """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
+        kernels: what was found of the machine that updates run on.
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
         admission: what admission remembers of these steps.
@@ -54,6 +57,7 @@ class Run:
     reference: Reference
     view: View
     stop: StopSignal
+    kernels: KernelChoice
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -114,6 +118,9 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
+        kernels = actor.kernels()
+        for topic, sentence in describe_kernels(kernels):
+            view.note(f"{topic:<12} {sentence}")
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -131,6 +138,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             reference=reference,
             view=view,
             stop=stop,
+            kernels=kernels,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,
@@ -210,14 +218,15 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
 def _start_workers(
     config: Config, cluster: Cluster, material: Material, start: _Start
 ) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
-    others = WorkerSetup(config=config, checkpoint=start.others)
-    actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
+    measured = measured_first(config)
+    others = WorkerSetup(config=config, checkpoint=start.others, measured=measured)
+    actor = Actor(cluster.start(ActorWorker, replace(others, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
     reference: Reference = AdapterOff(actor)
     initial = None
     if config.model.lora is None:
-        initial = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
-        reference = SeparateReference(cluster, initial)
+        initial = cluster.start(ReferenceWorker, replace(others, checkpoint=start.reference))
+        reference = SeparateReference(initial)
     policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
@@ -226,7 +235,7 @@ def _start_workers(
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}
     beside = [host.handle for host in hosts.values()]
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares, beside), reference
+    return actor, RolloutPool(rollouts), RewardPool(rewards, shares, beside), reference
 
 
 def _short(path: Path) -> str:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response, Score
 
 if TYPE_CHECKING:
@@ -28,8 +25,6 @@ Split = Literal["train", "eval"]
 Thought = Literal["opened", "closed", "free"]
 """What the beginning of a response leaves in a mode: an open think block, a closed (empty) one, or the choice to the
 model."""
-Weights = Mapping[str, npt.NDArray[np.generic]]
-"""Parameter name -> array. bfloat16 tensors travel as uint16 views; `hybrid_rl.workers.weights` converts."""
 
 
 @runtime_checkable

@@ -17,11 +17,11 @@ MAY_IMPORT = {
     "hybrid_rl": {"hybrid_rl"},
     "rewards": {"rewards", "hybrid_rl"},
     "rollouts": {"rollouts", "hybrid_rl", "model"},
-    "benchmarks": {"benchmarks", "model", "rewards"},
+    "benchmarks": {"benchmarks", "hybrid_rl", "model", "rewards", "rollouts"},
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
-    {"errors", "quiet", "interrupt", "images"},
+    {"errors", "quiet", "interrupt", "images", "machine"},
     {"records"},
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},

@@ -278,6 +278,7 @@ class Recorder:
                 "parameters": run.material.num_parameters,
                 "trained_parameters": run.material.num_trained_parameters,
             },
+            "machine": run.kernels.to_json(),
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),

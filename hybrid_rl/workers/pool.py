@@ -7,17 +7,18 @@ from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.records import Request, Rollout, Score
 from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.updates.grpo import UpdateFigures
-from hybrid_rl.workers.cluster import Cluster, Handle, gather
+from hybrid_rl.workers.cluster import Handle, gather
+from hybrid_rl.workers.sync import ActorWeights
 
 
 class RolloutPool:
     """All rollout workers."""
 
-    def __init__(self, cluster: Cluster, handles: Sequence[Handle]) -> None:
-        self._cluster = cluster
+    def __init__(self, handles: Sequence[Handle]) -> None:
         self._handles = handles
 
     def ready(self) -> None:
@@ -29,10 +30,9 @@ class RolloutPool:
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         return spread_over(self._handles, "generate", groups)
 
-    def load_weights(self, weights: Any) -> None:
+    def load_weights(self, weights: ActorWeights) -> None:
         """Hand all workers the same weights, moved once."""
-        shared = self._cluster.share(weights)
-        gather([handle.call("load_weights", shared) for handle in self._handles], interruptible=False)
+        weights.send_to(self._handles)
 
 
 class RewardPool:
@@ -79,6 +79,11 @@ class Actor:
         """Wait until it is up. Nothing has begun that an interruption could break."""
         self._handle.call("ready").result()
 
+    def kernels(self) -> KernelChoice:
+        """What was found of its machine."""
+        found: KernelChoice = self._handle.call("kernels").result()
+        return found
+
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)
         return int(done), float(loss)
@@ -99,8 +104,8 @@ class Actor:
         found: list[list[tuple[float, ...]]] = self._handle.call("reference_logprobs", groups).result()
         return found
 
-    def weights(self) -> Any:
-        return self._call("weights")
+    def weights(self) -> ActorWeights:
+        return ActorWeights(self._handle)
 
     def save(self, folder: str) -> None:
         self._call("save", folder)
@@ -113,7 +118,7 @@ class Reference(Protocol):
         """Wait until it is up."""
         ...
 
-    def load_weights(self, weights: Any) -> None:
+    def load_weights(self, weights: ActorWeights) -> None:
         """Take the weights that the first step begins with."""
         ...
 
@@ -125,15 +130,14 @@ class Reference(Protocol):
 class SeparateReference:
     """The reference as a worker of its own."""
 
-    def __init__(self, cluster: Cluster, handle: Handle) -> None:
-        self._cluster = cluster
+    def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
     def ready(self) -> None:
         self._handle.call("ready").result()
 
-    def load_weights(self, weights: Any) -> None:
-        self._handle.call("load_weights", self._cluster.share(weights)).result(interruptible=False)
+    def load_weights(self, weights: ActorWeights) -> None:
+        weights.send_to([self._handle])
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
@@ -149,7 +153,7 @@ class AdapterOff:
     def ready(self) -> None:
         return None
 
-    def load_weights(self, weights: Any) -> None:
+    def load_weights(self, weights: ActorWeights) -> None:
         return None
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:

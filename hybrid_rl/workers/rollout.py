@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
+from hybrid_rl.config import Config
 from hybrid_rl.errors import EngineMismatch
-from hybrid_rl.plugins import build
+from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.plugins import build, load
 from hybrid_rl.protocols import RolloutEngine
 from hybrid_rl.records import AnswerQuery, Request, Rollout
 from hybrid_rl.updates.answers import answer_logprobs
 from hybrid_rl.workers.setup import WorkerSetup
-from hybrid_rl.workers.weights import VersionedWeights, import_weights
+from hybrid_rl.workers.weights import Bucket, WeightReceiver
 
 
 class RolloutWorker:
@@ -19,14 +23,18 @@ class RolloutWorker:
         self._policy = setup.load()
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
-        self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **config.rollout.args)
+        self._receiver = WeightReceiver(self._policy.trained_parameters())
+        arguments = engine_arguments(config, setup.kernels())
+        self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **arguments)
 
     def ready(self) -> None:
         """Answers once the worker is up; what its constructor raised comes back from here."""
 
-    def load_weights(self, weights: VersionedWeights) -> None:
-        import_weights(self._policy.trained_parameters(), weights.arrays)
-        self._version = weights.version
+    def load_bucket(self, bucket: Bucket) -> None:
+        """Take a part of the actor's weights; with the last one the worker answers with the new version."""
+        self._receiver.take(bucket)
+        if self._receiver.complete:
+            self._version = bucket.version
 
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""
@@ -57,3 +65,10 @@ class RolloutWorker:
         assert self._policy.lora is not None
         with self._policy.lora.off():
             return answer_logprobs(self._policy, queries, max_tokens=0)
+
+
+def engine_arguments(config: Config, kernels: KernelChoice) -> dict[str, Any]:
+    """What the engine is built with: `rollout.args`, and what the machine is good at if the engine asks for it."""
+    found = inspect.signature(load(config.rollout.engine, config.search)).parameters
+    chosen = {"prepack_linears": kernels.prepack_linears} if "prepack_linears" in found else {}
+    return {**chosen, **config.rollout.args}
