@@ -12,6 +12,7 @@ from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
@@ -50,6 +51,7 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    dealer: Dealer
     grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
@@ -126,11 +128,13 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             stack.enter_context(folder.held())
         else:
             folder.forget_after(start.done)
+        modes = mode_schedule(config)
         run = Run(
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config),
+            modes=modes,
+            dealer=Dealer(config, material.prompts, modes),
             grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,

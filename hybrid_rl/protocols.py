@@ -5,7 +5,7 @@ Where a config key takes a `target`, it names one of these by `module:name` or `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response, Score
@@ -177,6 +177,24 @@ class RolloutEngine(Protocol):
         """One generation per request, in order. Requests of a group are adjacent and share prompt and mode.
 
         A response begins with the `forced_ids` of its mode, not sampled but with the policy's log-probability.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamingEngine(RolloutEngine, Protocol):
+    """An engine that hands out generations as they finish, so that these are scored while it goes on.
+
+    Laws: `stream` yields each request once; `generate` returns the same generations, in the order of the requests. The
+    order of a stream may depend on anything, what a generation holds may not. Weights stay until the stream is
+    exhausted or closed; closed early, it drops what is in flight, and the engine can be called again.
+    """
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
+        """Pairs of a request's place in `requests` and its generation, each as soon as it is finished.
+
+        The engine works while the next pair is asked for, and rests between. Scoring begins with whole groups, so an
+        engine that has the choice finishes the responses of a group near to each other.
         """
         ...
 

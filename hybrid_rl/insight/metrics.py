@@ -36,6 +36,7 @@ def step_metrics(
         thoughts: what each mode leaves open.
     """
     samples = [sample for group in groups for sample in group.samples]
+    kept = sum(len(group.samples) for group in groups if not group.dropped)
     tokens = sum(sample.rollout.num_sampled_tokens for sample in samples)
     result: dict[str, float] = {
         "step": step,
@@ -51,7 +52,7 @@ def step_metrics(
         chosen = [g for g, group in enumerate(groups) if group.mode == mode]
         mode_groups = [groups[g] for g in chosen]
         values = _mode_metrics(mode_groups, figures, mode)
-        values["share"] = sum(len(group.samples) for group in mode_groups) / len(samples)
+        values["share"] = sum(len(group.samples) for group in mode_groups if not group.dropped) / max(kept, 1)
         if mode in shares:
             values["share_asked"] = shares[mode]
         if reference is not None:

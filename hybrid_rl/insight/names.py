@@ -14,6 +14,7 @@ RUN_METRICS: dict[str, str] = {
     "grad_norm": "norm of the gradient before clipping (mean over the optimizer steps of the step)",
     "learning_rate": "base learning rate",
     "ratio_deviation": "largest |ratio - 1| of a sampled token in the first, on-policy mini-batch",
+    "refill_rounds": "with dynamic sampling: how often the step sampled again for dropped groups",
     "tokens_per_s": "sampled response tokens per second of the whole step",
 }
 """Keys without a mode."""
@@ -23,7 +24,7 @@ PHASES = ("generate", "score", "reference", "update", "sync")
 
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
-    "share": "share of the step's responses that are in the mode",
+    "share": "share of the step's responses, but for those of dropped groups, that are in the mode",
     "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
     "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
     "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "
@@ -47,6 +48,8 @@ MODE_METRICS: dict[str, str] = {
     "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
     "clip_fraction": "share of trained tokens where the clip is active",
     "rollout_tokens": "sampled response tokens",
+    "dropped_tokens": "those of them in groups that admission dropped",
+    "missing": "with dynamic sampling: dropped groups that nothing has replaced within the rounds",
     "update_tokens": "sampled response tokens that the loss was computed on",
 }
 """`NAME/MODE`."""

@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
+from hybrid_rl.collecting import Collected
 from hybrid_rl.config.condition import Condition
 from hybrid_rl.errors import AlarmStop, EngineMismatch, Interrupted, UserError, WorkerDied
 from hybrid_rl.insight.alarms import Alarm, AlarmWatch
+from hybrid_rl.insight.collection_metrics import RefillWatch, collection_metrics
 from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
 from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.insight.metrics import step_metrics
@@ -71,6 +73,8 @@ class Recorder:
             [warning["text"] for warning in self._summary["warnings"]],
         )
 
+        self._refill = RefillWatch(run.config, [warning["text"] for warning in self._summary["warnings"]])
+
     def __enter__(self) -> Recorder:
         self._write_summary("running")
         config = self._run.config
@@ -110,12 +114,12 @@ class Recorder:
         self,
         step: int,
         version: int,
-        groups: Sequence[Group],
+        collected: Collected,
         figures: UpdateFigures,
         reference: Sequence[Sequence[tuple[float, ...]]] | None,
         wall_s: dict[str, float],
     ) -> None:
-        config = self._run.config
+        config, groups = self._run.config, collected.groups
         learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
             groups,
@@ -129,6 +133,7 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
+        metrics |= collection_metrics(collected, config)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -136,7 +141,7 @@ class Recorder:
         self._update_tokens += _update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
-        for sentence in self._parts.step(metrics):
+        for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)

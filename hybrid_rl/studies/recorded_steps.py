@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from hybrid_rl.algorithm.assignment import mode_schedule
-from hybrid_rl.algorithm.modes import deal_requests
+from hybrid_rl.algorithm.refill import vacancies
 from hybrid_rl.config import Config
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.recorded import read_lines
 from hybrid_rl.preflight import Material
@@ -44,14 +45,11 @@ def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Ite
     files = sorted((folder.path / "rollouts").glob("step_*.jsonl"))
     if not files:
         raise RunFolderError(f"run {folder.path} has no recorded responses; it has not finished a step")
-    modes = mode_schedule(config)
+    dealer, used = Dealer(config, material.prompts, mode_schedule(config)), dict[str, int]()
     numbered = takewhile(lambda pair: pair[1].stem == f"step_{pair[0]:06d}", enumerate(files, 1))
     for step, file in numbered:
-        prompts = material.prompts.draw(step, config.train.prompts_per_step)
-        counts = modes.assign(step, prompts, config.train.responses_per_prompt)
-        shares = modes.shares(step)
-        requests = deal_requests(prompts, counts, config.modes, step=step, seed=config.run.seed, shares=shares)
         rows = list(read_lines(file))
+        requests, used = _requests(rows, dealer, used, step, config)
         if len(rows) != len(requests) or any(map(_differs, rows, requests)):
             raise RunFolderError(
                 f"{file} does not hold the responses that its config asks for; the data or the config has changed "
@@ -65,6 +63,24 @@ def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Ite
             [_per_token(row) for row in rows],
             [bool(row.get("trained", row["outcome"] == Outcome.OK)) for row in rows],
         )
+
+
+def _requests(
+    rows: Sequence[Mapping[str, Any]], dealer: Dealer, used: Mapping[str, int], step: int, config: Config
+) -> tuple[list[Request], dict[str, int]]:
+    """The requests of a recorded step: its first ones, and those that replaced what is recorded as dropped.
+
+    Args:
+        used: spare prompts that the steps before have used up.
+    """
+    requests, used = dealer.first(step), dict(used)
+    last, places = requests, config.train.prompts_per_step
+    lost = {row.get("group") for row in rows if row.get("dropped")}
+    while len(requests) < len(rows) and (wanted := vacancies(last, lost)):
+        last, used = dealer.again(step, wanted, used, places)
+        places += len(wanted)
+        requests = requests + last
+    return requests, used
 
 
 def _differs(row: Mapping[str, Any], request: Request) -> bool:
