@@ -21,12 +21,13 @@ MAY_IMPORT = {
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
-    {"errors", "quiet", "interrupt", "images", "machine"},
+    {"errors", "quiet", "interrupt", "images", "kept_media", "machine"},
     {"records"},
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
     {"answer_boundary", "templates"},
+    {"kept_inputs"},
     {"chat_format", "scoring", "run_folder", "bridges"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
