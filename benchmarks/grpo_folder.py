@@ -31,12 +31,16 @@ def tokenizer(sizes: Sizes, *, stop: int = _STOP) -> Any:
     words = {f"w{i}": i for i in range(sizes.vocabulary) if i not in taken}
     plain = Tokenizer(models.WordLevel({**special, **words}, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    named = {"image_token": "<image>", "video_token": "<video>", "vision_start": "<vision>", "vision_end": "</vision>"}
     found = PreTrainedTokenizerFast(
-        tokenizer_object=plain, pad_token="<pad>", eos_token="<stop>", unk_token="<unk>", padding_side="left"
+        tokenizer_object=plain,
+        pad_token="<pad>",
+        eos_token="<stop>",
+        unk_token="<unk>",
+        padding_side="left",
+        extra_special_tokens=named,  # split off the words beside them, as the images' places are written without blanks
     )
     found.chat_template = _TEMPLATE
-    found.image_token, found.video_token = "<image>", "<video>"
-    found.image_token_id, found.video_token_id = IMAGE, VIDEO
     return found
 
 
