@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
@@ -56,10 +57,10 @@ class Policy:
         enabled = self.compute_dtype is not self.model.dtype
         return torch.autocast(self.device.type, self.compute_dtype, enabled=enabled)
 
-    def prefill(self, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
+    def prefill(self, inputs: Sequence[PromptInputs], vision: VisionMemory | None = None) -> tuple[Tensor, Decoding]:
         """See `Backbone.prefill`."""
         with self.autocast():
-            return self.backbone.prefill(self.model, inputs)
+            return self.backbone.prefill(self.model, inputs, vision or VisionMemory())
 
     def decode(self, tokens_B: Tensor, decoding: Decoding) -> Tensor:
         """See `Backbone.decode`."""
