@@ -16,8 +16,8 @@ from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
 from hybrid_rl.interrupt import StopSignal
-from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.machine.sentences import describe_kernels
+from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
@@ -39,7 +39,7 @@ class Run:
     """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
-        kernels: what was found of the machine that updates run on.
+        yardstick: what updates cost, and what their machine can do.
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
         admission: what admission remembers of these steps.
@@ -57,7 +57,7 @@ class Run:
     reference: Reference
     view: View
     stop: StopSignal
-    kernels: KernelChoice
+    yardstick: Yardstick
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -118,8 +118,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
-        kernels = actor.kernels()
-        for topic, sentence in describe_kernels(kernels):
+        yardstick = actor.yardstick()
+        for topic, sentence in describe_kernels(yardstick.kernels):
             view.note(f"{topic:<12} {sentence}")
         if resume is None:
             folder.create(config)
@@ -138,7 +138,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             reference=reference,
             view=view,
             stop=stop,
-            kernels=kernels,
+            yardstick=yardstick,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,

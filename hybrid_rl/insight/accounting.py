@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hybrid_rl.machine.yardstick import Yardstick
+from hybrid_rl.rollout_figures import RolloutFigures
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseWork:
@@ -33,23 +36,6 @@ class PhaseWork:
     unique_images: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
-    """What work costs, and what the machine can do; 0 where it is not known.
-
-    Attributes:
-        linear_weights: of the decoder and its head.
-        weight_bytes: what one of them takes.
-        peak_flops_per_s: best rate that the probe measured in the dtype of the policy.
-        copy_bytes_per_s: bytes copied a second.
-    """
-
-    linear_weights: int = 0
-    weight_bytes: int = 4
-    peak_flops_per_s: float = 0.0
-    copy_bytes_per_s: float = 0.0
-
-
 def phase_metrics(work: Mapping[str, PhaseWork], seconds: Mapping[str, float], machine: Yardstick) -> dict[str, float]:
     """Figures of the phases, by the names of `hybrid_rl.insight.names`; those that are not known are left out."""
     found: dict[str, float] = {}
@@ -62,10 +48,21 @@ def phase_metrics(work: Mapping[str, PhaseWork], seconds: Mapping[str, float], m
         if took <= 0 or not done.tokens:
             continue
         found[f"forwarded_per_s/{phase}"] = done.tokens / took
-        if machine.peak_flops_per_s and machine.linear_weights:
+        if machine.peak_flops_per_s:
             operations = 2.0 * machine.linear_weights * done.tokens * done.passes
             found[f"peak_share/{phase}"] = operations / took / machine.peak_flops_per_s
-        if machine.copy_bytes_per_s and done.weight_reads:
-            read = float(machine.linear_weights) * machine.weight_bytes * done.weight_reads
-            found[f"bandwidth_share/{phase}"] = read / took / machine.copy_bytes_per_s
+        if machine.kernels.copy_bytes_per_s and done.weight_reads:
+            read = float(machine.weight_bytes) * done.weight_reads
+            found[f"bandwidth_share/{phase}"] = read / took / machine.kernels.copy_bytes_per_s
     return found
+
+
+def sampling_work(figures: RolloutFigures) -> PhaseWork:
+    """What the rollout engines of a step did."""
+    return PhaseWork(
+        tokens=figures.prefill_tokens + figures.row_steps,
+        padded_tokens=figures.padded_tokens,
+        weight_reads=figures.decode_steps,
+        vision_encodes=figures.vision_encodes,
+        unique_images=figures.unique_images,
+    )

@@ -14,6 +14,7 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
 from hybrid_rl.config.condition import Condition
 from hybrid_rl.errors import AlarmStop, EngineMismatch, Interrupted, UserError, WorkerDied
+from hybrid_rl.insight.accounting import phase_metrics, sampling_work
 from hybrid_rl.insight.alarms import Alarm, AlarmWatch
 from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
 from hybrid_rl.insight.evaluator import Evaluator
@@ -129,6 +130,7 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
+        metrics |= self._accounting(figures, wall_s)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -141,6 +143,10 @@ class Recorder:
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
+
+    def _accounting(self, figures: UpdateFigures, wall_s: Mapping[str, float]) -> dict[str, float]:
+        work = {"generate": sampling_work(self._run.rollouts.take_figures())}
+        return phase_metrics(work, wall_s, self._run.yardstick)
 
     def evaluation(self, when: Literal["before", "after"] | int) -> None:
         """Evaluate what is due; `before` and `after` go into the summary, a step into eval.jsonl."""
@@ -278,7 +284,7 @@ class Recorder:
                 "parameters": run.material.num_parameters,
                 "trained_parameters": run.material.num_trained_parameters,
             },
-            "machine": run.kernels.to_json(),
+            "machine": run.yardstick.kernels.to_json(),
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),

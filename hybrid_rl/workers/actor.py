@@ -11,7 +11,7 @@ import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.rules import loss_rules
-from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.machine.yardstick import Yardstick, linear_weights
 from hybrid_rl.policy import training_mode
 from hybrid_rl.run_folder import read_json
 from hybrid_rl.stages.supervised import SupervisedStage
@@ -43,9 +43,10 @@ class ActorWorker:
     def ready(self) -> None:
         """Answers once the worker is up."""
 
-    def kernels(self) -> KernelChoice:
-        """What was found of the machine that updates run on."""
-        return self._kernels
+    def yardstick(self) -> Yardstick:
+        """What updates cost, and what their machine can do."""
+        dtype = str(self._policy.compute_dtype).removeprefix("torch.")
+        return Yardstick(kernels=self._kernels, linear_weights=linear_weights(self._policy.model), dtype=dtype)
 
     def warm_up(self, count: int) -> tuple[int, float]:
         """Take up to `count` supervised steps.

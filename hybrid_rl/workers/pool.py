@@ -7,8 +7,9 @@ from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.records import Request, Rollout, Score
+from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.updates.grpo import UpdateFigures
 from hybrid_rl.workers.cluster import Handle, gather
@@ -29,6 +30,10 @@ class RolloutPool:
         """One rollout a request, in order. A group stays together, so that its prompt is prefilled once."""
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         return spread_over(self._handles, "generate", groups)
+
+    def take_figures(self) -> RolloutFigures:
+        """What the workers have done since they were asked last."""
+        return RolloutFigures.total(gather([handle.call("take_figures") for handle in self._handles]))
 
     def load_weights(self, weights: ActorWeights) -> None:
         """Hand all workers the same weights, moved once."""
@@ -79,9 +84,9 @@ class Actor:
         """Wait until it is up. Nothing has begun that an interruption could break."""
         self._handle.call("ready").result()
 
-    def kernels(self) -> KernelChoice:
-        """What was found of its machine."""
-        found: KernelChoice = self._handle.call("kernels").result()
+    def yardstick(self) -> Yardstick:
+        """What its work costs, and what its machine can do."""
+        found: Yardstick = self._handle.call("yardstick").result()
         return found
 
     def warm_up(self, count: int) -> tuple[int, float]:

@@ -12,6 +12,7 @@ from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.plugins import build, load
 from hybrid_rl.protocols import RolloutEngine
 from hybrid_rl.records import AnswerQuery, Request, Rollout
+from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.updates.answers import answer_logprobs
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import Bucket, WeightReceiver
@@ -23,6 +24,7 @@ class RolloutWorker:
         self._policy = setup.load()
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
+        self._figures: list[RolloutFigures] = []
         self._receiver = WeightReceiver(self._policy.trained_parameters())
         arguments = engine_arguments(config, setup.kernels())
         self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **arguments)
@@ -38,7 +40,9 @@ class RolloutWorker:
 
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""
+        self._check_whole()
         generations = self._engine.generate(requests)
+        self._figures.append(getattr(self._engine, "figures", RolloutFigures()))
         for request, generation in zip(requests, generations, strict=True):
             forced = self._policy.format.forced_ids(request.mode)
             if generation.ids[: len(forced)] != forced or any(generation.sampled[: len(forced)]):
@@ -56,8 +60,18 @@ class RolloutWorker:
             for request, generation in zip(requests, generations, strict=True)
         ]
 
+    def take_figures(self) -> RolloutFigures:
+        """What the engine has done since the last time; nothing where it does not say (`figures`)."""
+        found, self._figures = RolloutFigures.total(self._figures), []
+        return found
+
+    def _check_whole(self) -> None:
+        if not self._receiver.complete:
+            raise EngineMismatch("this worker was asked while its weights were being replaced; ask it before or after")
+
     def answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
         """See `PolicyHandle.answer_logprobs`, by the weights that it samples with."""
+        self._check_whole()
         return answer_logprobs(self._policy, queries, self._max_tokens)
 
     def initial_answer_logprobs(self, queries: Sequence[AnswerQuery]) -> list[tuple[float, ...]]:
