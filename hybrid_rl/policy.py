@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
+from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
@@ -39,6 +41,7 @@ class Policy:
         compute_dtype: dtype of the forward pass; weights may be kept in float32 beside it (see `autocast`).
         forbidden_ids: ids that are never sampled, such as image placeholders; they have probability 0 everywhere.
         backbone: how the model is called.
+        packing: whether responses are forwarded packed in training.
         lora: the adapter that is trained; None where all weights are.
     """
 
@@ -49,6 +52,7 @@ class Policy:
     compute_dtype: torch.dtype
     forbidden_ids: tuple[int, ...]
     backbone: Backbone
+    packing: Packing
     lora: Lora | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -118,13 +122,15 @@ def load_policy(
     model, processor = load_folder(folder, weights_dtype) if folder else _build(config, seed, search)
     model = model.to(device=device, dtype=weights_dtype).eval()
     if trainable and config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        context = repeating_alike(model.get_decoder().config)
+        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": context})
     lora = None
     if config.lora is not None:
         lora = Lora(model, config.lora, config.parts, seed=seed, base=config.path or "")
         if checkpoint is not None:
             lora.load(Path(checkpoint))
     tokenizer = getattr(processor, "tokenizer", processor)
+    backbone = build(config.backbone, search) if config.backbone else choose_backbone(model)
     return Policy(
         model=model,
         processor=processor,
@@ -134,7 +140,8 @@ def load_policy(
         device=device,
         compute_dtype=compute_dtype,
         forbidden_ids=_forbidden_ids(model, processor),
-        backbone=build(config.backbone, search) if config.backbone else choose_backbone(model),
+        backbone=backbone,
+        packing=Packing.of(model, backbone, config.packing, trainable=trainable),
         lora=lora,
     )
 

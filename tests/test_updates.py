@@ -21,9 +21,10 @@ from hybrid_rl.errors import ConfigError
 from hybrid_rl.parts import part_of
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Outcome, Rollout, Score
-from hybrid_rl.updates.forward import Row, micro_batches
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient, grpo_update, mini_batches
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.padded import micro_batches
+from hybrid_rl.updates.rows import Row
 from rollouts.torch_engine import TorchEngine
 
 CONFIG = load_config(

@@ -1,9 +1,11 @@
-"""What the backbones share: calling a model for its last logits, and one token further."""
+"""What the backbones share: calling a model for its last logits, one token further, or without its head."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,6 +21,31 @@ def call(model: Any, logits_to_keep: int, **arguments: Any) -> Any:
     output = model(**arguments)
     output.logits = output.logits[:, -logits_to_keep:]
     return output
+
+
+def states(model: Any, columns_M: Tensor, **arguments: Any) -> Tensor:
+    """What the vocabulary head would read at some columns of a single row [M, D]: the forward pass without the head."""
+    with _headless(model):
+        if accepts(model, "logits_to_keep"):
+            states_MD: Tensor = model(logits_to_keep=columns_M, **arguments).logits[0]
+            return states_MD
+        states_ND: Tensor = model(**arguments).logits[0]
+        return states_ND[columns_M]
+
+
+@contextlib.contextmanager
+def _headless(model: Any) -> Iterator[None]:
+    """Inside the block the vocabulary head hands on what it is given."""
+    head = model.get_output_embeddings()
+    own = head.__dict__.get("forward")
+    head.forward = lambda states: states
+    try:
+        yield
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own
 
 
 def decode(model: Any, tokens_B: Tensor, decoding: Decoding, axes: int | None = None) -> Tensor:

@@ -13,8 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.calling import call, decode, on_device
+from hybrid_rl.backbones.attention_plan import planned_attention
+from hybrid_rl.backbones.calling import call, decode, on_device, states, takes
+from hybrid_rl.backbones.features import answering
 from hybrid_rl.backbones.layout import Decoding, Layout
+from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
 from hybrid_rl.templates import PromptInputs
 
 
@@ -45,6 +49,38 @@ class EmbeddedBackbone:
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
+
+    def split_media(self, model: Any, media: Mapping[str, Any]) -> list[dict[str, Any]]:
+        encode = model.get_image_features
+        pictures = {k: v for k, v in media.items() if takes(encode, k)}
+        if not hasattr(model, "split_media"):
+            return [pictures]
+        parts: list[dict[str, Any]] = model.split_media(**pictures)
+        return parts
+
+    def encode_media(self, model: Any, pictures: Sequence[Mapping[str, Any]]) -> list[Any]:
+        features: list[Any] = model.get_image_features(**_collate(pictures, model.device))
+        return features
+
+    def packed_states(
+        self,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        features: Sequence[Any],
+        responses: Sequence[Sequence[int]],
+        pack: Pack,
+    ) -> Tensor:
+        device = model.device
+        index_N = pack.index_N.to(device)
+        with planned_attention(model.get_decoder().config):
+            return states(
+                model,
+                pack.predictors_M.to(device),
+                inputs_embeds=_embed_strip(model, inputs, features, responses)[index_N][None],
+                position_ids=pack.positions_N[None].to(device),
+                use_cache=False,
+                attention_plan=SharedAttentionPlan.of(pack, device),
+            )
 
     def _forward(
         self,
@@ -82,6 +118,25 @@ def _embed_prompts(model: Any, inputs: Sequence[PromptInputs]) -> list[Tensor]:
         ids_UP[row, : len(item.ids)] = torch.tensor(item.ids)
     embeds_UPD = model.embed_multimodal(ids_UP.to(device), **_collate([i.media for i in inputs], device))
     return [embeds_UPD[row, : len(item.ids)] for row, item in enumerate(inputs)]
+
+
+def _embed_strip(
+    model: Any, inputs: Sequence[PromptInputs], features: Sequence[Any], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """Input embeddings of all prompts, features of their pictures in place, and then of all responses [N, D]."""
+    table, device = model.get_input_embeddings(), model.device
+    shown = [u for u, item in enumerate(inputs) if item.media]
+    with_pictures: dict[int, Tensor] = {}
+    if shown:
+        with answering(model, [features[u] for u in shown]):
+            with_pictures = dict(zip(shown, _embed_prompts(model, [inputs[u] for u in shown]), strict=True))
+    ids_N = torch.tensor([i for ids in (*(item.ids for item in inputs), *responses) for i in ids], device=device)
+    strip_ND: Tensor = table(ids_N)
+    if not shown:
+        return strip_ND
+    lengths = [len(item.ids) for item in inputs]
+    *prompts, behind = strip_ND.split([*lengths, len(ids_N) - sum(lengths)])
+    return torch.cat([*(with_pictures.get(u, embeds) for u, embeds in enumerate(prompts)), behind])
 
 
 def _collate(media: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, list[Any]]:

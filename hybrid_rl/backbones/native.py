@@ -10,20 +10,25 @@ ids, N = length of a strip (see `layout`).
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.calling import accepts, call, decode, on_device, takes
+from hybrid_rl.backbones.attention_plan import planned_attention
+from hybrid_rl.backbones.calling import accepts, call, decode, on_device, states, takes
+from hybrid_rl.backbones.features import answering, content_key, join
 from hybrid_rl.backbones.layout import Decoding, Layout
+from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
 from hybrid_rl.templates import PromptInputs
 
 _TOKEN_TYPES = "mm_token_type_ids"
 """Processor output with an entry a token: 0 text, 1 image, 2 video."""
+_PIXELS, _GRIDS = "pixel_values", "image_grid_thw"
+"""Of models that put the patches of all pictures in one row: the patches, and how many each picture has."""
 _AXES = 3
 """M-RoPE: time, height, width (Qwen2-VL, arXiv 2409.12191)."""
 
@@ -50,6 +55,61 @@ class NativeBackbone:
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
+
+    def split_media(self, model: Any, media: Mapping[str, Any]) -> list[dict[str, Any]]:
+        pictures = _of_pictures(model, media)
+        grids = pictures.get(_GRIDS)
+        if grids is None or len(grids) == 1 or set(pictures) != {_PIXELS, _GRIDS}:
+            return [pictures]
+        pixels = pictures[_PIXELS].split(grids.prod(-1).tolist())
+        return [{_PIXELS: part, _GRIDS: grid[None]} for part, grid in zip(pixels, grids, strict=True)]
+
+    def encode_media(self, model: Any, pictures: Sequence[Mapping[str, Any]]) -> list[Any]:
+        encode, device = _inner(model).get_image_features, model.device
+        return [encode(**{k: on_device(v, device) for k, v in picture.items()}) for picture in pictures]
+
+    def packed_states(
+        self,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        features: Sequence[Any],
+        responses: Sequence[Sequence[int]],
+        pack: Pack,
+    ) -> Tensor:
+        device = model.device
+        media = [{k: on_device(v, device) for k, v in item.media.items() if v is not None} for item in inputs]
+        index_N = pack.index_N
+        ids_N = torch.tensor([*(i for item in inputs for i in item.ids), *(i for r in responses for i in r)])
+        arguments: dict[str, Any] = {"input_ids": ids_N[index_N][None].to(device), "use_cache": False}
+        arguments["position_ids"] = self._pack_positions(model, inputs, media, pack).to(device)
+        if accepts(model, _TOKEN_TYPES):
+            types = [t for item, m in zip(inputs, media, strict=True) for t in _token_types(item, m)]
+            types_N = torch.tensor([*types, *(0 for r in responses for _ in r)])
+            arguments[_TOKEN_TYPES] = types_N[index_N][None].to(device)
+        arguments["attention_plan"] = SharedAttentionPlan.of(pack, device)
+        columns_M = pack.predictors_M.to(device)
+        shown = [u for u in pack.prompts if media[u]]
+        with planned_attention(model.get_decoder().config):
+            if not shown:
+                return states(model, columns_M, **arguments)
+            with answering(_inner(model), join([features[u] for u in shown])):
+                return states(model, columns_M, **arguments, **_stand_in(model, media[shown[0]]))
+
+    def _pack_positions(
+        self, model: Any, inputs: Sequence[PromptInputs], media: Sequence[Mapping[str, Any]], pack: Pack
+    ) -> Tensor:
+        """Positions of the columns, [1, N] or [A, 1, N]."""
+        if not _has_axes(model):
+            return pack.positions_N[None]
+        prompts = [_positions(model, item, shown) for item, shown in zip(inputs, media, strict=True)]
+        strip = torch.cat([positions_AP for positions_AP, _ in prompts], dim=1)
+        # A response goes on where its prompt ends, in all axes alike.
+        positions_AN = pack.positions_N.expand(_AXES, -1).clone()
+        ahead_N = torch.tensor([offset for _, offset in prompts])[pack.prompt_of_column_N]
+        of_prompt_N = pack.index_N < strip.shape[1]
+        positions_AN[:, of_prompt_N] = strip[:, pack.index_N[of_prompt_N]]
+        positions_AN[:, ~of_prompt_N] += ahead_N[~of_prompt_N]
+        return positions_AN[:, None]
 
     def _forward(
         self,
@@ -87,16 +147,19 @@ class NativeBackbone:
         if not shown:
             return call(model, kept, **arguments), layout, offsets_U
         features = _encode_once(model, media, shown)
-        # The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else.
-        stand_in = {k: v for k, v in media[shown[0]].items() if accepts(model, k) and k != _TOKEN_TYPES}
-        with _answering(_inner(model), _join([features[u] for u in shown])):
-            return call(model, kept, **arguments, **stand_in), layout, offsets_U
+        with answering(_inner(model), join([features[u] for u in shown])):
+            return call(model, kept, **arguments, **_stand_in(model, media[shown[0]])), layout, offsets_U
 
 
 def _inner(model: Any) -> Any:
     """The module whose forward pass asks for image features."""
     base = getattr(model, "model", None)
     return base if hasattr(base, "get_image_features") else model
+
+
+def _stand_in(model: Any, media: Mapping[str, Any]) -> dict[str, Any]:
+    """The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else."""
+    return {k: v for k, v in media.items() if accepts(model, k) and k != _TOKEN_TYPES}
 
 
 def _has_axes(model: Any) -> bool:
@@ -134,43 +197,19 @@ def _token_types(item: PromptInputs, media: Mapping[str, Any]) -> list[int]:
 
 
 def _encode_once(model: Any, media: Sequence[Mapping[str, Any]], shown: Sequence[int]) -> dict[int, Any]:
-    """Image features by prompt. Prompts that show equal images share them."""
-    encode = _inner(model).get_image_features
-    accepted = inspect.signature(encode).parameters
+    """Features of pictures by prompt. Prompts that show equal pictures share them."""
     found: dict[Any, Any] = {}
     features = {}
     for u in dict.fromkeys(shown):
-        arguments = {k: v for k, v in media[u].items() if k in accepted}
-        key = tuple((k, tuple(v.shape), _bytes(v)) for k, v in arguments.items() if isinstance(v, Tensor))
+        arguments = _of_pictures(model, media[u])
+        key = content_key(arguments)
         if key not in found:
-            found[key] = encode(**arguments)
+            found[key] = _inner(model).get_image_features(**arguments)
         features[u] = found[key]
     return features
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b""
-
-
-def _join(features: Sequence[Any]) -> Any:
-    """Features of several prompts as if all their images had been encoded in one call."""
-    first = features[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(features))
-    if isinstance(first, (tuple, list)):  # an entry an image
-        return [entry for item in features for entry in item]
-    joined = {"pooler_output": _join([item.pooler_output for item in features])}
-    if getattr(first, "deepstack_features", None) is not None:  # an entry a layer, each over all image tokens
-        layers = zip(*(item.deepstack_features for item in features), strict=True)
-        joined["deepstack_features"] = [torch.cat(layer) for layer in layers]
-    return type(first)(**joined)
-
-
-@contextlib.contextmanager
-def _answering(module: Any, features: Any) -> Iterator[None]:
-    """Inside the block, `get_image_features` of a module returns these, whatever it is asked."""
-    module.get_image_features = lambda *args, **kwargs: features
-    try:
-        yield
-    finally:
-        del module.get_image_features
+def _of_pictures(model: Any, media: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a prompt's media `get_image_features` takes."""
+    accepted = inspect.signature(_inner(model).get_image_features).parameters
+    return {k: v for k, v in media.items() if k in accepted and v is not None}

@@ -18,8 +18,9 @@ from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Prompt, stable_seed
-from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.rows import Row
 
 
 class SupervisedStage:
@@ -59,7 +60,7 @@ class SupervisedStage:
         for row, mode in zip(rows, modes, strict=True):
             tokens[mode] += len(row.response)
         total = 0.0
-        for batch in micro_batches(rows, self._max_tokens):
+        for batch in batches_of(self._policy, rows, self._max_tokens):
             output = response_logprobs(self._policy, [rows[i] for i in batch])
             weights_B = output.logprobs_BL.new_tensor([1 / (len(tokens) * tokens[modes[i]]) for i in batch])
             loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()

@@ -10,7 +10,8 @@ from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import AnswerQuery
 from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.rows import Row
 
 
 def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: int) -> list[tuple[float, ...]]:
@@ -34,7 +35,7 @@ def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: 
         _check_length(rows[-1], query, policy.context_length)
     found: list[tuple[float, ...]] = [()] * len(rows)
     with torch.inference_mode():
-        for batch in micro_batches(rows, max_tokens):
+        for batch in batches_of(policy, rows, max_tokens):
             logprobs_BL = response_logprobs(policy, [rows[i] for i in batch]).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[len(queries[index].prefix_ids) : len(rows[index].response)])
