@@ -10,7 +10,7 @@ from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import AnswerQuery
 from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.forward import batches_of, pictures_of, response_logprobs
 from hybrid_rl.updates.rows import Row
 
 
@@ -34,9 +34,9 @@ def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: 
         rows.append(Row(inputs[key], query.prefix_ids + query.target_ids))
         _check_length(rows[-1], query, policy.context_length)
     found: list[tuple[float, ...]] = [()] * len(rows)
-    with torch.inference_mode():
+    with torch.inference_mode(), pictures_of(policy, rows if max_tokens else []) as pictures:
         for batch in batches_of(policy, rows, max_tokens):
-            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch]).logprobs_BL.tolist()
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], pictures).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[len(queries[index].prefix_ids) : len(rows[index].response)])
     return found

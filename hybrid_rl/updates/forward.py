@@ -28,8 +28,8 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
 
 
 def pictures_of(policy: Policy, rows: Sequence[Row]) -> AbstractContextManager[Pictures | None]:
-    """See `encoded_once`; None where rows are padded, whose pictures are encoded in each micro-batch."""
-    return encoded_once(policy, rows) if packs(policy, rows) else nullcontext()
+    """See `encoded_once`; None where there are no rows, or where they are padded: then each batch encodes its own."""
+    return encoded_once(policy, rows) if rows and packs(policy, rows) else nullcontext()
 
 
 def response_logprobs(policy: Policy, rows: Sequence[Row], pictures: Pictures | None = None) -> ResponseLogprobs:
