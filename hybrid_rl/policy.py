@@ -17,6 +17,7 @@ from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
 from hybrid_rl.backbones.packing import Packing
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
@@ -60,10 +61,10 @@ class Policy:
         enabled = self.compute_dtype is not self.model.dtype
         return torch.autocast(self.device.type, self.compute_dtype, enabled=enabled)
 
-    def prefill(self, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
+    def prefill(self, inputs: Sequence[PromptInputs], vision: VisionMemory | None = None) -> tuple[Tensor, Decoding]:
         """See `Backbone.prefill`."""
         with self.autocast():
-            return self.backbone.prefill(self.model, inputs)
+            return self.backbone.prefill(self.model, inputs, vision or VisionMemory())
 
     def decode(self, tokens_B: Tensor, decoding: Decoding) -> Tensor:
         """See `Backbone.decode`."""
@@ -71,11 +72,16 @@ class Policy:
             return self.backbone.decode(self.model, tokens_B, decoding)
 
     def response_logits(
-        self, inputs: Sequence[PromptInputs], prompt_of_row: Sequence[int], responses: Sequence[Sequence[int]]
+        self,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+        vision: VisionMemory | None = None,
     ) -> Tensor:
         """See `Backbone.response_logits`."""
         with self.autocast():
-            return self.backbone.response_logits(self.model, inputs, prompt_of_row, responses)
+            memory = vision or VisionMemory()
+            return self.backbone.response_logits(self.model, inputs, prompt_of_row, responses, memory)
 
     def logprobs(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         """Log-probabilities [..., V] of the distribution that responses are drawn from, in float32.

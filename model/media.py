@@ -67,29 +67,6 @@ class MediaBatch:
         return cls(strips=strips, grids=grids, packages=packages, packages_per_sample=counts)
 
 
-def split_packages(
-    pixel_values: Sequence[Tensor], tgt_sizes: Any, temporal_ids: Sequence[Sequence[int]] | None
-) -> list[dict[str, Any]]:
-    """The media of one sample as those of samples with one package each: what is encoded to one set of tokens.
-
-    Raises:
-        ValueError: as in `MediaBatch.of`.
-    """
-    batch = MediaBatch.of([pixel_values], [tgt_sizes], None if temporal_ids is None else [temporal_ids])
-    parts, start = [], 0
-    for package in batch.packages:
-        stop = start + len(package)
-        parts.append(
-            {
-                "pixel_values": batch.strips[start:stop],
-                "tgt_sizes": batch.grids[start:stop],
-                "temporal_ids": [package],
-            }
-        )
-        start = stop
-    return parts
-
-
 def span_positions(image_bound: Spans, features: Sequence[Tensor], seq_len: int) -> tuple[Tensor, Tensor]:
     """Where features go in a [B, T] batch: (sample index, token index), each [num_feature_rows] long, on the CPU.
 

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .checkpoint import EARS_AND_VOICE, check_files, refuse_pickles
 from .configuration_minicpmv import MiniCPMVConfig
-from .media import MediaBatch, Packages, PixelValues, SliceSizes, Spans, span_positions, split_packages
+from .media import MediaBatch, Packages, PixelValues, SliceSizes, Spans, span_positions
 from .resampler import STILL, CrossAttention, Resampler
 from .vision import VisionTower
 
@@ -93,7 +93,6 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
     """
 
     _tied_weights_keys = {"llm.lm_head.weight": "llm.model.embed_tokens.weight"}  # noqa: RUF012
-    split_media = staticmethod(split_packages)
 
     def __init__(self, config: MiniCPMVConfig) -> None:
         super().__init__(config)

@@ -31,8 +31,8 @@ def pack_of(groups: list[tuple[int, list[int]]]) -> Pack:
 def test_a_pack_by_hand() -> None:
     """Prompts of 2 and 3 tokens; the first has responses of 1, 2 and 2 tokens, the second one of 2."""
     pack = Pack.of([2, 3], [0, 0, 1, 0], [1, 2, 2, 2])
-    # The strip: prompts 0-1 and 2-4, responses 5, 6-7, 8-9 (the second prompt's) and 10-11.
-    assert pack.index_N.tolist() == [2, 3, 4, 8, 9, 0, 1, 6, 7, 10, 11, 5]
+    # The strip: blank 0, prompts 1-2 and 3-5, responses 6, 7-8, 9-10 (the second prompt's) and 11-12.
+    assert pack.index_N.tolist() == [3, 4, 5, 9, 10, 1, 2, 7, 8, 11, 12, 6]
     assert pack.positions_N.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 2, 3, 2]
     # In the order of the rows; first tokens are predicted by the end of their prompt.
     assert pack.predictors_M.tolist() == [6, 6, 7, 2, 3, 6, 9]
@@ -106,7 +106,7 @@ def test_attention_over_a_pack_is_that_of_each_row(groups: list[tuple[int, list[
 def test_every_token_is_there_once_and_prompts_are_not_repeated(groups: list[tuple[int, list[int]]]) -> None:
     pack = pack_of(groups)
     assert pack.num_tokens == sum(p + sum(lengths) for p, lengths in groups)
-    assert sorted(pack.index_N.tolist()) == list(range(pack.num_tokens))
+    assert sorted(pack.index_N.tolist()) == list(range(1, 1 + pack.num_tokens))
     assert sum(run.count * run.length for run in pack.runs) == pack.num_tokens
     # Position p + t is predicted from position p + t - 1.
     lengths = [(p, length) for p, responses in groups for length in responses]

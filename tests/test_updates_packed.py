@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEFAULT_CONFIG, SMALL
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from other_models import save
 from test_backbones import picture
 from torch import Tensor
@@ -19,10 +17,9 @@ from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.config import load_config
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Message, Prompt
-from hybrid_rl.updates.forward import batches_of, pictures_of, response_logprobs
-from hybrid_rl.updates.packed import packed_batches, packed_tokens
-from hybrid_rl.updates.padded import micro_batches, padded_tokens
+from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.rows import Row
+from hybrid_rl.updates.vision_once import vision_once
 
 LENGTHS = [(5, 1, 9), (3, 3, 3, 3), (1,), (7, 2)]
 """Of the responses to each prompt: ragged, equal, alone, and one of a single token."""
@@ -70,9 +67,9 @@ def learned(policy: Policy, rows: Sequence[Row], max_tokens: int = 10_000) -> tu
     policy.model.zero_grad(set_to_none=True)
     found: dict[int, Tensor] = {}
     batches = batches_of(policy, rows, max_tokens)
-    with pictures_of(policy, rows) as pictures:
+    with vision_once() as vision:
         for batch in batches:
-            output = response_logprobs(policy, [rows[i] for i in batch], pictures)
+            output = response_logprobs(policy, [rows[i] for i in batch], vision)
             weights_B1 = torch.tensor([1.0 + i for i in batch])[:, None]
             (output.logprobs_BL * weights_B1).sum().backward()
             found |= {i: output.logprobs_BL[b][output.mask_BL[b]].detach() for b, i in enumerate(batch)}

@@ -4,31 +4,41 @@ The model is called with token ids and its own arguments, so that whatever it do
 features added in later layers, positions in several axes) stays its own business. Only its `get_image_features` is
 answered from memory during the call: each distinct set of images is encoded once, however many rows show it.
 
-Legend: U = distinct prompts, B = rows, P = longest prompt, L = longest response, T = P + L, A = axes of the position
+Legend: U = distinct prompts, B = rows, P = longest prompt, L = longest response, T = columns, A = axes of the position
 ids, N = length of a strip (see `layout`).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.attention_plan import planned_attention
-from hybrid_rl.backbones.calling import accepts, call, decode, on_device, states, takes
-from hybrid_rl.backbones.features import answering, content_key, join
+from hybrid_rl.backbones.attention_plan import AttentionPlan
+from hybrid_rl.backbones.calling import (
+    accepts,
+    call,
+    call_planned,
+    decode,
+    decode_planned,
+    last_columns,
+    on_device,
+    planned_states,
+    takes,
+)
 from hybrid_rl.backbones.layout import Decoding, Layout
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
+from hybrid_rl.backbones.vision_memory import Piece, VisionMemory, answering
 from hybrid_rl.templates import PromptInputs
 
 _TOKEN_TYPES = "mm_token_type_ids"
 """Processor output with an entry a token: 0 text, 1 image, 2 video."""
-_PIXELS, _GRIDS = "pixel_values", "image_grid_thw"
-"""Of models that put the patches of all pictures in one row: the patches, and how many each picture has."""
 _AXES = 3
 """M-RoPE: time, height, width (Qwen2-VL, arXiv 2409.12191)."""
 
@@ -36,13 +46,32 @@ _AXES = 3
 class NativeBackbone:
     """See `hybrid_rl.protocols.Backbone`."""
 
-    def prefill(self, model: Any, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
-        output, layout, offsets = self._forward(model, inputs, range(len(inputs)), [()] * len(inputs), use_cache=True)
-        decoding = Decoding(output.past_key_values, layout.attention_BT.to(model.device), offsets.to(model.device))
-        return output.logits[:, -1], decoding
+    def prefill(self, model: Any, inputs: Sequence[PromptInputs], vision: VisionMemory) -> tuple[Tensor, Decoding]:
+        rows = range(len(inputs))
+        layout = Layout.of([len(i.ids) for i in inputs], rows, [0] * len(inputs))
+        strip = _Strip.of(model, inputs, rows, [()] * len(inputs))
+        arguments = {**strip.columns(model, layout.index_BT), "attention_mask": layout.attention_BT.to(model.device)}
+        with strip.showing(model, rows, vision) as stand_in:
+            output = call(model, 1, use_cache=True, **arguments, **stand_in)
+        offsets_U = torch.tensor(strip.offsets, device=model.device)
+        return output.logits[:, -1], Decoding(output.past_key_values, arguments["attention_mask"], offsets_U)
 
     def decode(self, model: Any, tokens_B: Tensor, decoding: Decoding) -> Tensor:
         return decode(model, tokens_B, decoding, _AXES if _has_axes(model) else None)
+
+    def prefill_planned(
+        self, model: Any, inputs: Sequence[PromptInputs], plan: AttentionPlan, vision: VisionMemory
+    ) -> tuple[Tensor, list[int]]:
+        lengths = [len(item.ids) for item in inputs]
+        strip = _Strip.of(model, inputs, (), ())
+        end_to_end_1N = torch.arange(1, 1 + sum(lengths))[None]  # behind the blank
+        with strip.showing(model, range(len(inputs)), vision) as stand_in:
+            arguments = {**strip.columns(model, end_to_end_1N), **stand_in}
+            logits_1UV = call_planned(model, plan, last_columns(lengths, model.device), **arguments)
+        return logits_1UV[0], [n + offset for n, offset in zip(lengths, strip.offsets, strict=True)]
+
+    def decode_planned(self, model: Any, tokens_B: Tensor, positions_B: Tensor, plan: AttentionPlan) -> Tensor:
+        return decode_planned(model, tokens_B, positions_B, plan, _AXES if _has_axes(model) else None)
 
     def response_logits(
         self,
@@ -50,116 +79,98 @@ class NativeBackbone:
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
-        output, _, _ = self._forward(model, inputs, prompt_of_row, responses, use_cache=False)
+        layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        strip = _Strip.of(model, inputs, prompt_of_row, responses)
+        arguments = {**strip.columns(model, layout.index_BT), "attention_mask": layout.attention_BT.to(model.device)}
+        with strip.showing(model, prompt_of_row, vision) as stand_in:
+            output = call(model, layout.mask_BL.shape[1] + 1, use_cache=False, **arguments, **stand_in)
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
-
-    def split_media(self, model: Any, media: Mapping[str, Any]) -> list[dict[str, Any]]:
-        pictures = _of_pictures(model, media)
-        grids = pictures.get(_GRIDS)
-        if grids is None or len(grids) == 1 or set(pictures) != {_PIXELS, _GRIDS}:
-            return [pictures]
-        pixels = pictures[_PIXELS].split(grids.prod(-1).tolist())
-        return [{_PIXELS: part, _GRIDS: grid[None]} for part, grid in zip(pixels, grids, strict=True)]
-
-    def encode_media(self, model: Any, pictures: Sequence[Mapping[str, Any]]) -> list[Any]:
-        encode, device = _inner(model).get_image_features, model.device
-        return [encode(**{k: on_device(v, device) for k, v in picture.items()}) for picture in pictures]
 
     def packed_states(
         self,
         model: Any,
         inputs: Sequence[PromptInputs],
-        features: Sequence[Any],
+        prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
-        pack: Pack,
+        vision: VisionMemory,
     ) -> Tensor:
-        device = model.device
-        media = [{k: on_device(v, device) for k, v in item.media.items() if v is not None} for item in inputs]
-        index_N = pack.index_N
-        ids_N = torch.tensor([*(i for item in inputs for i in item.ids), *(i for r in responses for i in r)])
-        arguments: dict[str, Any] = {"input_ids": ids_N[index_N][None].to(device), "use_cache": False}
-        arguments["position_ids"] = self._pack_positions(model, inputs, media, pack).to(device)
-        if accepts(model, _TOKEN_TYPES):
-            types = [t for item, m in zip(inputs, media, strict=True) for t in _token_types(item, m)]
-            types_N = torch.tensor([*types, *(0 for r in responses for _ in r)])
-            arguments[_TOKEN_TYPES] = types_N[index_N][None].to(device)
-        arguments["attention_plan"] = SharedAttentionPlan.of(pack, device)
-        columns_M = pack.predictors_M.to(device)
-        shown = [u for u in pack.prompts if media[u]]
-        with planned_attention(model.get_decoder().config):
-            if not shown:
-                return states(model, columns_M, **arguments)
-            with answering(_inner(model), join([features[u] for u in shown])):
-                return states(model, columns_M, **arguments, **_stand_in(model, media[shown[0]]))
+        pack = Pack.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        plan, columns_M = SharedAttentionPlan.of(pack, model.device), pack.predictors_M.to(model.device)
+        strip = _Strip.of(model, inputs, prompt_of_row, responses)
+        with strip.showing(model, pack.prompts, vision) as stand_in:
+            return planned_states(model, plan, columns_M, **strip.columns(model, pack.index_N[None]), **stand_in)
 
-    def _pack_positions(
-        self, model: Any, inputs: Sequence[PromptInputs], media: Sequence[Mapping[str, Any]], pack: Pack
-    ) -> Tensor:
-        """Positions of the columns, [1, N] or [A, 1, N]."""
-        if not _has_axes(model):
-            return pack.positions_N[None]
-        prompts = [_positions(model, item, shown) for item, shown in zip(inputs, media, strict=True)]
-        strip = torch.cat([positions_AP for positions_AP, _ in prompts], dim=1)
-        # A response goes on where its prompt ends, in all axes alike.
-        positions_AN = pack.positions_N.expand(_AXES, -1).clone()
-        ahead_N = torch.tensor([offset for _, offset in prompts])[pack.prompt_of_column_N]
-        of_prompt_N = pack.index_N < strip.shape[1]
-        positions_AN[:, of_prompt_N] = strip[:, pack.index_N[of_prompt_N]]
-        positions_AN[:, ~of_prompt_N] += ahead_N[~of_prompt_N]
-        return positions_AN[:, None]
 
-    def _forward(
-        self,
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """The strip of `layout`, of whatever a model wants to know of each token.
+
+    Attributes:
+        media: of each prompt.
+        offsets: how far the positions behind each prompt are ahead of its tokens.
+        types_N: 0 text, 1 image, 2 video.
+    """
+
+    media: list[dict[str, Any]]
+    offsets: list[int]
+    ids_N: Tensor
+    types_N: Tensor
+    positions_AN: Tensor
+
+    @classmethod
+    def of(
+        cls,
         model: Any,
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
-        *,
-        use_cache: bool,
-    ) -> tuple[Any, Layout, Tensor]:
-        """The model's output, the layout, and how far the positions of each prompt are ahead of its tokens [U]."""
-        device = model.device
-        media = [{k: on_device(v, device) for k, v in item.media.items() if v is not None} for item in inputs]
-        layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
-        ids_N = torch.tensor([0, *(i for item in inputs for i in item.ids), *(i for r in responses for i in r)])
-        arguments = {
-            "input_ids": ids_N[layout.index_BT].to(device),
-            "attention_mask": layout.attention_BT.to(device),
-            "use_cache": use_cache,
-        }
+    ) -> _Strip:
+        media = [{k: on_device(v, model.device) for k, v in i.media.items() if v is not None} for i in inputs]
         prompts = [_positions(model, item, shown) for item, shown in zip(inputs, media, strict=True)]
-        offsets_U = torch.tensor([offset for _, offset in prompts])
-        if _has_axes(model):
-            arguments["position_ids"] = _strip_positions(prompts, prompt_of_row, responses)[:, layout.index_BT].to(
-                device
-            )
-        else:
-            arguments["position_ids"] = layout.positions_BT.to(device)
+        types = [t for item, shown in zip(inputs, media, strict=True) for t in _token_types(item, shown)]
+        ids = [0, *(i for item in inputs for i in item.ids), *(i for r in responses for i in r)]
+        return cls(
+            media,
+            [offset for _, offset in prompts],
+            torch.tensor(ids),
+            torch.tensor([0, *types, *(0 for r in responses for _ in r)]),
+            _strip_positions(prompts, prompt_of_row, responses),
+        )
+
+    def columns(self, model: Any, index_BT: Tensor) -> dict[str, Tensor]:
+        """Arguments of the forward pass, gathered from the strip."""
+        positions_ABT = self.positions_AN[:, index_BT]
+        found = {
+            "input_ids": self.ids_N[index_BT],
+            "position_ids": positions_ABT if _has_axes(model) else positions_ABT[0],
+        }
         if accepts(model, _TOKEN_TYPES):
-            types = [t for item, m in zip(inputs, media, strict=True) for t in _token_types(item, m)]
-            types_N = torch.tensor([0, *types, *(0 for r in responses for _ in r)])
-            arguments[_TOKEN_TYPES] = types_N[layout.index_BT].to(device)
-        kept = layout.mask_BL.shape[1] + 1
-        shown = [u for u in prompt_of_row if media[u]]
+            found[_TOKEN_TYPES] = self.types_N[index_BT]
+        return {name: tensor.to(model.device) for name, tensor in found.items()}
+
+    @contextlib.contextmanager
+    def showing(self, model: Any, prompts: Sequence[int], vision: VisionMemory) -> Iterator[dict[str, Any]]:
+        """Inside the block the model sees the images of these prompts; its forward pass is given what this yields."""
+        shown = [u for u in prompts if self.media[u]]
         if not shown:
-            return call(model, kept, **arguments), layout, offsets_U
-        features = _encode_once(model, media, shown)
-        with answering(_inner(model), join([features[u] for u in shown])):
-            return call(model, kept, **arguments, **_stand_in(model, media[shown[0]])), layout, offsets_U
+            yield {}
+            return
+        pieces = [piece for u in shown for piece in _pieces(self.media[u])]
+        features = vision.features(pieces, functools.partial(_encode, model))
+        # The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else.
+        stand_in = self.media[shown[0]].items()
+        with answering(_inner(model), _join(features)):
+            yield {k: v for k, v in stand_in if accepts(model, k) and k != _TOKEN_TYPES}
 
 
 def _inner(model: Any) -> Any:
     """The module whose forward pass asks for image features."""
     base = getattr(model, "model", None)
     return base if hasattr(base, "get_image_features") else model
-
-
-def _stand_in(model: Any, media: Mapping[str, Any]) -> dict[str, Any]:
-    """The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else."""
-    return {k: v for k, v in media.items() if accepts(model, k) and k != _TOKEN_TYPES}
 
 
 def _has_axes(model: Any) -> bool:
@@ -196,20 +207,29 @@ def _token_types(item: PromptInputs, media: Mapping[str, Any]) -> list[int]:
     return [*found, *(0 for _ in range(len(item.ids) - len(found)))]
 
 
-def _encode_once(model: Any, media: Sequence[Mapping[str, Any]], shown: Sequence[int]) -> dict[int, Any]:
-    """Features of pictures by prompt. Prompts that show equal pictures share them."""
-    found: dict[Any, Any] = {}
-    features = {}
-    for u in dict.fromkeys(shown):
-        arguments = _of_pictures(model, media[u])
-        key = content_key(arguments)
-        if key not in found:
-            found[key] = _inner(model).get_image_features(**arguments)
-        features[u] = found[key]
-    return features
+def _pieces(media: Mapping[str, Any]) -> list[Piece]:
+    """The images of a prompt one by one where its processor tells them apart (Qwen-VL), or all of them as one piece."""
+    grids, pixels = media.get("image_grid_thw"), media.get("pixel_values")
+    if not isinstance(grids, Tensor) or not isinstance(pixels, Tensor) or len(pixels) != int(grids.prod(-1).sum()):
+        return [{k: v for k, v in media.items() if k != _TOKEN_TYPES}]
+    patches = pixels.split(grids.prod(-1).tolist())
+    return [{"pixel_values": p, "image_grid_thw": g[None]} for p, g in zip(patches, grids, strict=True)]
 
 
-def _of_pictures(model: Any, media: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a prompt's media `get_image_features` takes."""
-    accepted = inspect.signature(_inner(model).get_image_features).parameters
-    return {k: v for k, v in media.items() if k in accepted and v is not None}
+def _encode(model: Any, pieces: Sequence[Piece]) -> list[Any]:
+    encode = _inner(model).get_image_features
+    return [encode(**{k: v for k, v in piece.items() if takes(encode, k)}) for piece in pieces]
+
+
+def _join(features: Sequence[Any]) -> Any:
+    """Features of several pieces as if all had been encoded in one call."""
+    first = features[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(features))
+    if isinstance(first, (tuple, list)):  # an entry an image
+        return [entry for item in features for entry in item]
+    joined = {"pooler_output": _join([item.pooler_output for item in features])}
+    if getattr(first, "deepstack_features", None) is not None:  # an entry a layer, each over all image tokens
+        layers = zip(*(item.deepstack_features for item in features), strict=True)
+        joined["deepstack_features"] = [torch.cat(layer) for layer in layers]
+    return type(first)(**joined)

@@ -3,8 +3,8 @@
 Positions go on behind the prompt for every response of it. A token of a response attends to its prompt and to its own
 response so far (`shared_attention`). A prompt with one response is one piece with it, as in any packed batch.
 
-Columns are gathered from a strip [prompt 0 | prompt 1 ... | response 0 | response 1 ...] of whatever there is one of
-for each token: ids, embeddings, positions.
+Columns are gathered from the strip of `layout`, [blank | prompt 0 | prompt 1 ... | response 0 | response 1 ...]; there
+is no padding, so the blank is not used.
 
 Legend: N = columns of the pack, M = response tokens of all rows.
 """
@@ -48,7 +48,6 @@ class Pack:
     prompts: the prompts in the order of their columns.
     index_N: the place in the strip that a column is taken from.
     positions_N: position of each column in its own sequence, from 0.
-    prompt_of_column_N: the prompt that a column belongs to, or goes on behind.
     predictors_M: the column that predicts each response token, the rows one after the other in the order they came.
     """
 
@@ -57,7 +56,6 @@ class Pack:
     prompts: tuple[int, ...]
     index_N: Tensor
     positions_N: Tensor
-    prompt_of_column_N: Tensor
     predictors_M: Tensor
 
     @property
@@ -75,7 +73,7 @@ class _Builder:
         self, prompt_lengths: Sequence[int], prompt_of_row: Sequence[int], response_lengths: Sequence[int]
     ) -> None:
         self._prompt_lengths, self._response_lengths = prompt_lengths, response_lengths
-        starts = list(accumulate([*prompt_lengths, *response_lengths], initial=0))
+        starts = list(accumulate([*prompt_lengths, *response_lengths], initial=1))
         self._prompt_places, self._response_places = starts[: len(prompt_lengths)], starts[len(prompt_lengths) :]
         self._rows: dict[int, list[int]] = {}
         for row, prompt in enumerate(prompt_of_row):
@@ -83,7 +81,6 @@ class _Builder:
         self._column = 0
         self._index: list[Tensor] = []
         self._positions: list[Tensor] = []
-        self._prompt_of_column: list[Tensor] = []
         self._predictors: dict[int, Tensor] = {}
 
     def pack(self) -> Pack:
@@ -111,26 +108,24 @@ class _Builder:
             prompts=(*alone, *shared),
             index_N=torch.cat(self._index),
             positions_N=torch.cat(self._positions),
-            prompt_of_column_N=torch.cat(self._prompt_of_column),
             predictors_M=torch.cat([self._predictors[row] for row in range(len(self._response_lengths))]),
         )
 
     def _add_prompt(self, u: int) -> int:
         """Returns the column behind it."""
-        self._add(u, self._prompt_places[u], self._prompt_lengths[u], 0)
+        self._add(self._prompt_places[u], self._prompt_lengths[u], 0)
         return self._column
 
     def _add_response(self, row: int, u: int, last_of_prompt: int) -> None:
         length, begin = self._response_lengths[row], self._column
-        self._add(u, self._response_places[row], length, self._prompt_lengths[u])
+        self._add(self._response_places[row], length, self._prompt_lengths[u])
         predictors = torch.arange(begin - 1, begin - 1 + length)
         predictors[:1] = last_of_prompt
         self._predictors[row] = predictors
 
-    def _add(self, u: int, place: int, length: int, position: int) -> None:
+    def _add(self, place: int, length: int, position: int) -> None:
         self._index.append(torch.arange(place, place + length))
         self._positions.append(torch.arange(position, position + length))
-        self._prompt_of_column.append(torch.full((length,), u))
         self._column += length
 
 

@@ -6,18 +6,17 @@ Rows are forwarded packed (`packed`) where the policy can be, and padded (`padde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.packed import packed_batches, packed_logprobs
 from hybrid_rl.updates.padded import micro_batches, padded_logprobs
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.self_check import packs
-from hybrid_rl.updates.vision_once import Pictures, encoded_once
 
 
 def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
@@ -27,20 +26,14 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
     return micro_batches(rows, max_tokens)
 
 
-def pictures_of(policy: Policy, rows: Sequence[Row]) -> AbstractContextManager[Pictures | None]:
-    """See `encoded_once`; None where there are no rows, or where they are padded: then each batch encodes its own."""
-    return encoded_once(policy, rows) if rows and packs(policy, rows) else nullcontext()
-
-
-def response_logprobs(policy: Policy, rows: Sequence[Row], pictures: Pictures | None = None) -> ResponseLogprobs:
+def response_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory | None = None) -> ResponseLogprobs:
     """Forward rows once.
 
     Args:
-        pictures: those of the rows, where `pictures_of` has encoded them.
+        vision: of the calls that share what pictures were encoded to; None for this call alone.
     """
-    if packs(policy, rows):
-        return packed_logprobs(policy, rows, pictures)
-    return padded_logprobs(policy, rows)
+    forward = packed_logprobs if packs(policy, rows) else padded_logprobs
+    return forward(policy, rows, vision or VisionMemory())
 
 
 def check_budget(rows: Sequence[Row], max_tokens: int) -> None:
@@ -66,9 +59,10 @@ def group_logprobs(policy: Policy, groups: Sequence[Group], max_tokens: int) -> 
     rows = [row for group in groups for row in group_rows(policy, group)]
     check_budget(rows, max_tokens)
     found: list[tuple[float, ...]] = [()] * len(rows)
-    with torch.inference_mode(), pictures_of(policy, rows) as pictures:
+    vision = VisionMemory()
+    with torch.inference_mode():
         for batch in batches_of(policy, rows, max_tokens):
-            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], pictures).logprobs_BL.tolist()
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[: len(rows[index].response)])
     iterator = iter(found)

@@ -19,9 +19,10 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import batches_of, check_budget, group_rows, pictures_of, response_logprobs
+from hybrid_rl.updates.forward import batches_of, check_budget, group_rows, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
+from hybrid_rl.updates.vision_once import vision_once
 
 
 @dataclass(slots=True)
@@ -102,9 +103,9 @@ def accumulate_gradient(
     rows = [member.row for member in trained]
     check_budget(rows, config.max_tokens_per_micro_batch)
     batches = batches_of(policy, rows, config.max_tokens_per_micro_batch)
-    with pictures_of(policy, rows) as pictures:
+    with vision_once() as vision:
         for batch in batches:
-            output = response_logprobs(policy, [rows[i] for i in batch], pictures)
+            output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
 
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.head import target_logprobs
 from hybrid_rl.updates.rows import ResponseLogprobs, Row, prompts_of, targets_of
-from hybrid_rl.updates.vision_once import Pictures
 
 _CACHED_TOKENS = 2048
 """On a CPU small groups are joined up to so many tokens: activations of more leave its caches (docs/models.md)."""
@@ -63,22 +62,13 @@ def packed_tokens(rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> int:
     return tokens
 
 
-def packed_logprobs(policy: Policy, rows: Sequence[Row], pictures: Pictures | None = None) -> ResponseLogprobs:
-    """Forward rows once, in one pack.
-
-    Args:
-        pictures: of these rows, and maybe of others; encoded here if they are not given.
-    """
+def packed_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory) -> ResponseLogprobs:
+    """Forward rows once, in one pack."""
     backbone, device = policy.packing.backbone, policy.device
     assert backbone is not None
     prompts, prompt_of_row = prompts_of(rows)
-    responses = [row.response for row in rows]
-    if pictures is None:
-        pictures = Pictures(policy, prompts)
-    pack = Pack.of([len(item.ids) for item in prompts], prompt_of_row, [len(r) for r in responses])
-    features = [pictures.of(item) for item in prompts]
     with policy.autocast():
-        states_MD = backbone.packed_states(policy.model, prompts, features, responses, pack)
+        states_MD = backbone.packed_states(policy.model, prompts, prompt_of_row, [r.response for r in rows], vision)
     targets_BL, mask_BL = (x.to(device) for x in targets_of(rows))
     temperatures_B1 = torch.tensor([row.temperature for row in rows], device=device)[:, None]
     logprobs_M, entropy_M = target_logprobs(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.packed import packed_logprobs
 from hybrid_rl.updates.padded import padded_logprobs
@@ -61,8 +62,8 @@ def _agrees(policy: Policy, rows: Sequence[Row]) -> bool:
     """Compare, and leave a notice where the two forms differ."""
     tolerance = _TOLERANCES.get(policy.compute_dtype, _TOLERANCES[torch.bfloat16])
     with _undisturbed(policy) as probe:
-        wanted, wanted_gradient = _measure(padded_logprobs(policy, rows), probe)
-        found, gradient = _measure(packed_logprobs(policy, rows), probe)
+        wanted, wanted_gradient = _measure(padded_logprobs(policy, rows, VisionMemory()), probe)
+        found, gradient = _measure(packed_logprobs(policy, rows, VisionMemory()), probe)
     difference = float((found - wanted).abs().max())
     share = float((gradient - wanted_gradient).norm() / wanted_gradient.norm().clamp(min=1e-12))
     # Not a number fails both.

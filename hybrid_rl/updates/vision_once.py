@@ -1,83 +1,64 @@
 """Each distinct picture of an optimizer step through the vision tower once, forwards and backwards.
 
-All pictures are encoded before the first micro-batch, equal pixels once, whichever groups and modes show them. The
-micro-batches read the features as leaves of the graph; what they leave there as gradients goes back through the tower
-in one pass at the end. The sum over micro-batches may be taken before the tower because its backward pass is linear.
+A picture is encoded when the first micro-batch shows it; equal pixels are the same picture, whichever groups and modes
+show them. Micro-batches read its features as leaves of the graph. What they leave there as gradients goes back through
+the tower in one pass at the end: its backward pass is linear, so that the sum may be taken before it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.features import content_key, join, map_tensors
-from hybrid_rl.policy import Policy
-from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.rows import Row, prompts_of
+from hybrid_rl.backbones.vision_memory import Piece, VisionMemory
 
 
-class Pictures:
-    """The features of the pictures of some prompts.
+class LearningVision(VisionMemory):
+    """A memory of pictures whose features gather gradients until they are sent back, all at once."""
 
-    Attributes:
-        shown: pictures that the prompts show, equal ones counted again.
-        encoded: pictures that went through the tower.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self._cuts: list[tuple[Tensor, Tensor]] = []
 
-    def __init__(self, policy: Policy, prompts: Sequence[PromptInputs]) -> None:
-        backbone = policy.packing.backbone
-        assert backbone is not None
-        self._places: dict[int, list[int]] = {}
-        distinct: dict[Any, int] = {}
-        pictures: list[dict[str, Any]] = []
-        for prompt in prompts:
-            parts = backbone.split_media(policy.model, prompt.media) if prompt.media else []
-            places = []
-            for part in parts:
-                key = content_key(part)
-                if key not in distinct:
-                    distinct[key] = len(pictures)
-                    pictures.append(part)
-                places.append(distinct[key])
-            self._places[id(prompt)] = places
-        self.shown = sum(map(len, self._places.values()))
-        self.encoded = len(pictures)
-        with policy.autocast():
-            self._features = backbone.encode_media(policy.model, pictures) if pictures else []
-        self._cut: list[tuple[Tensor, Tensor]] = []
+    def features(self, pieces: Sequence[Piece], encode: Callable[[Sequence[Piece]], Sequence[Any]]) -> list[Any]:
+        def cut(new: Sequence[Piece]) -> list[Any]:
+            return [_map_tensors(found, self._leaf) for found in encode(new)]
 
-    def of(self, prompt: PromptInputs) -> Any:
-        """Features of all pictures of a prompt; None without any."""
-        places = self._places[id(prompt)]
-        return join([self._features[place] for place in places]) if places else None
-
-    def cut(self) -> None:
-        """From here on gradients gather at the features, until `send_back`."""
-        self._features = [map_tensors(features, self._leaf) for features in self._features]
+        return super().features(pieces, cut)
 
     def send_back(self) -> None:
-        """Send what has gathered through the vision tower."""
-        pairs = [(output, leaf.grad) for output, leaf in self._cut if leaf.grad is not None]
+        """Send the gradients through the tower. Nothing to do where it is frozen."""
+        pairs = [(output, leaf.grad) for output, leaf in self._cuts if leaf.grad is not None]
+        self._cuts = []
         if pairs:
             torch.autograd.backward([output for output, _ in pairs], [grad for _, grad in pairs])
-        self._cut = []
 
     def _leaf(self, output: Tensor) -> Tensor:
         if not output.requires_grad:
             return output
         leaf = output.detach().requires_grad_()
-        self._cut.append((output, leaf))
+        self._cuts.append((output, leaf))
         return leaf
 
 
 @contextlib.contextmanager
-def encoded_once(policy: Policy, rows: Sequence[Row]) -> Iterator[Pictures]:
-    """The pictures of the rows of an optimizer step, whose micro-batches go forwards and backwards inside the block."""
-    pictures = Pictures(policy, prompts_of(rows)[0])
-    pictures.cut()
-    yield pictures
-    pictures.send_back()
+def vision_once() -> Iterator[LearningVision]:
+    """For the micro-batches of an optimizer step, which go forwards and backwards inside the block."""
+    vision = LearningVision()
+    yield vision
+    vision.send_back()
+
+
+def _map_tensors(features: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same features, a tensor, a list or a record of transformers, with every tensor replaced."""
+    if isinstance(features, Tensor):
+        return function(features)
+    if isinstance(features, (tuple, list)):
+        return [_map_tensors(entry, function) for entry in features]
+    used = ("pooler_output", "deepstack_features")
+    mapped = {name: getattr(features, name) for name in used if getattr(features, name, None) is not None}
+    return type(features)(**{name: _map_tensors(value, function) for name, value in mapped.items()})
