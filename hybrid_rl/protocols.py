@@ -143,6 +143,8 @@ class ChatFormat(Protocol):
 class Backbone(Protocol):
     """How a transformers model is called for training and sampling; the only place that knows where images go in it.
 
+    One that also has the methods of `hybrid_rl.backbones.packing.PackingBackbone` is trained on packed responses.
+
     Laws (tested for every backbone): the images of a prompt are encoded once a call, however many rows share the
     prompt; a row does not depend on the rows beside it; `prefill` and `decode` give the logits of `response_logits`.
     Shapes: U = distinct prompts, B = rows, L = longest response, V = vocabulary.
@@ -165,6 +167,7 @@ class Backbone(Protocol):
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
         """Logits that predict each token of each response behind its prompt [B, L, V]; anything in the padding."""
         ...

@@ -23,7 +23,8 @@ from hybrid_rl.images import inline_png
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Generation, Message, Prompt, Request
 from hybrid_rl.saved import evaluate_saved, open_saved
-from hybrid_rl.updates.forward import Row, response_logprobs
+from hybrid_rl.updates.forward import response_logprobs
+from hybrid_rl.updates.rows import Row
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.rollout import RolloutWorker
 from rollouts.torch_engine import TorchEngine

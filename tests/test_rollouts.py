@@ -18,7 +18,8 @@ from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Finish, Request
-from hybrid_rl.updates.forward import Row, response_logprobs
+from hybrid_rl.updates.forward import response_logprobs
+from hybrid_rl.updates.rows import Row
 from rollouts.sampling import sample_tokens
 from rollouts.torch_engine import TorchEngine
 

@@ -17,7 +17,8 @@ from hybrid_rl.insight.budgets import budget_curve, check_budgets, limited_modes
 from hybrid_rl.policy import Policy
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Finish, Generation, Request, Rollout, Sample, Score
-from hybrid_rl.updates.forward import Row, response_logprobs
+from hybrid_rl.updates.forward import response_logprobs
+from hybrid_rl.updates.rows import Row
 from rollouts.thinking_budget import Budgets
 from rollouts.torch_engine import TorchEngine
 

@@ -47,7 +47,7 @@ def attend(
             q_BHTD, k_BKSD, v_BKSD, 0.0, causal, attn_mask=mask_B1TS, scale=scale
         )
         return out, lse
-    if mask_B1TS is None and _has_cuda_flash(q_BHTD):
+    if mask_B1TS is None and has_cuda_flash(q_BHTD):
         found = torch.ops.aten._scaled_dot_product_flash_attention(q_BHTD, k_BKSD, v_BKSD, 0.0, causal, scale=scale)
         return found[0], found[1]
     return attend_plainly(q_BHTD, k_BKSD, v_BKSD, scale=scale, causal=causal, mask_B1TS=mask_B1TS)
@@ -77,7 +77,7 @@ def attend_backward(
             grad_BHTD, q_BHTD, k_BKSD, v_BKSD, out_BHTD, lse_BHT, 0.0, causal, scale=scale
         )
         return dq, dk, dv
-    if _has_cuda_flash(q_BHTD):
+    if has_cuda_flash(q_BHTD):
         # Without dropout the state of the random numbers is not read; dense rows have no offsets.
         unread = torch.empty(2, dtype=torch.uint64, device=q_BHTD.device)
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_backward(
@@ -182,6 +182,6 @@ def _lse_like(q_BHTD: Tensor) -> Tensor:
     return torch.empty(q_BHTD.shape[:-1], dtype=_lse_dtype(q_BHTD), device=q_BHTD.device)
 
 
-def _has_cuda_flash(q: Tensor) -> bool:
-    """The kernel of torch reads half precision, and heads of a multiple of 8 up to 256."""
+def has_cuda_flash(q: Tensor) -> bool:
+    """Whether torch's flash attention on a GPU reads it: half precision, and heads of a multiple of 8 up to 256."""
     return q.device.type == "cuda" and q.dtype in _HALF and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256

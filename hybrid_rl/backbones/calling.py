@@ -1,10 +1,11 @@
-"""What the backbones share: calling a model for its last logits, and one token further."""
+"""What the backbones share: calling a model for its last logits, one token further, or without its head."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,26 @@ def call_planned(model: Any, plan: AttentionPlan, logits_to_keep: int | Tensor, 
         output = call(model, logits_to_keep, use_cache=False, attention_plan=plan, **arguments)
     logits_BTV: Tensor = output.logits
     return logits_BTV
+
+
+def planned_states(model: Any, plan: AttentionPlan, columns_M: Tensor, **arguments: Any) -> Tensor:
+    """What the vocabulary head reads at these columns of the only row [M, D], in a forward pass as `call_planned`'s."""
+    with _headless(model):
+        return call_planned(model, plan, columns_M, **arguments)[0]
+
+
+@contextlib.contextmanager
+def _headless(model: Any) -> Iterator[None]:
+    """Inside the block the vocabulary head hands on what it is given."""
+    head = model.get_output_embeddings()
+    own = head.__dict__.get("forward")
+    head.forward = lambda states: states
+    try:
+        yield
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own
 
 
 def decode_planned(

@@ -14,8 +14,18 @@ import torch
 from torch import Tensor
 
 from hybrid_rl.backbones.attention_plan import AttentionPlan
-from hybrid_rl.backbones.calling import call, call_planned, decode, decode_planned, last_columns, on_device
+from hybrid_rl.backbones.calling import (
+    call,
+    call_planned,
+    decode,
+    decode_planned,
+    last_columns,
+    on_device,
+    planned_states,
+)
 from hybrid_rl.backbones.layout import Decoding, Layout
+from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
 from hybrid_rl.backbones.vision_memory import Piece, VisionMemory, answering
 from hybrid_rl.templates import PromptInputs
 
@@ -56,13 +66,33 @@ class EmbeddedBackbone:
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
         layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
         ids = [i for response in responses for i in response]
-        output = self._forward(model, inputs, layout, ids, layout.mask_BL.shape[1] + 1, VisionMemory(), use_cache=False)
+        output = self._forward(model, inputs, layout, ids, layout.mask_BL.shape[1] + 1, vision, use_cache=False)
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
+
+    def packed_states(
+        self,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
+    ) -> Tensor:
+        device = model.device
+        pack = Pack.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        strip_ND = _embed_strip(model, inputs, [i for response in responses for i in response], vision)
+        return planned_states(
+            model,
+            SharedAttentionPlan.of(pack, device),
+            pack.predictors_M.to(device),
+            inputs_embeds=strip_ND[pack.index_N.to(device)][None],
+            position_ids=pack.positions_N[None].to(device),
+        )
 
     def _forward(
         self,
@@ -76,10 +106,7 @@ class EmbeddedBackbone:
         use_cache: bool,
     ) -> Any:
         device = model.device
-        strip = _embed_prompts(model, inputs, vision)
-        if response_ids:
-            strip.append(model.get_input_embeddings()(torch.tensor(response_ids, device=device)))
-        strip_ND = torch.cat([torch.zeros_like(strip[0][:1]), *strip])
+        strip_ND = _embed_strip(model, inputs, response_ids, vision)
         return call(
             model,
             logits_to_keep,
@@ -88,6 +115,16 @@ class EmbeddedBackbone:
             position_ids=layout.positions_BT.to(device),
             use_cache=use_cache,
         )
+
+
+def _embed_strip(
+    model: Any, inputs: Sequence[PromptInputs], response_ids: Sequence[int], vision: VisionMemory
+) -> Tensor:
+    """Input embeddings of the blank, all prompts and all responses, end to end [N, D]."""
+    strip = _embed_prompts(model, inputs, vision)
+    if response_ids:
+        strip.append(model.get_input_embeddings()(torch.tensor(response_ids, device=model.device)))
+    return torch.cat([torch.zeros_like(strip[0][:1]), *strip])
 
 
 def _embed_prompts(model: Any, inputs: Sequence[PromptInputs], vision: VisionMemory) -> list[Tensor]:

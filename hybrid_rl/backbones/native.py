@@ -28,9 +28,12 @@ from hybrid_rl.backbones.calling import (
     decode_planned,
     last_columns,
     on_device,
+    planned_states,
     takes,
 )
 from hybrid_rl.backbones.layout import Decoding, Layout
+from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
 from hybrid_rl.backbones.vision_memory import Piece, VisionMemory, answering
 from hybrid_rl.templates import PromptInputs
 
@@ -76,15 +79,30 @@ class NativeBackbone:
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
         layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
         strip = _Strip.of(model, inputs, prompt_of_row, responses)
         arguments = {**strip.columns(model, layout.index_BT), "attention_mask": layout.attention_BT.to(model.device)}
-        with strip.showing(model, prompt_of_row, VisionMemory()) as stand_in:
+        with strip.showing(model, prompt_of_row, vision) as stand_in:
             output = call(model, layout.mask_BL.shape[1] + 1, use_cache=False, **arguments, **stand_in)
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
+
+    def packed_states(
+        self,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
+    ) -> Tensor:
+        pack = Pack.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        plan, columns_M = SharedAttentionPlan.of(pack, model.device), pack.predictors_M.to(model.device)
+        strip = _Strip.of(model, inputs, prompt_of_row, responses)
+        with strip.showing(model, pack.prompts, vision) as stand_in:
+            return planned_states(model, plan, columns_M, **strip.columns(model, pack.index_N[None]), **stand_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ class TrainConfig(Section):
     mini_batches: int = Field(default=1, ge=1)
     """Optimizer steps a training step; each takes a part of the prompts, stratified by mode."""
     max_tokens_per_micro_batch: int = Field(default=16384, ge=1)
-    """Padded tokens forwarded at once; changes memory and speed, not the result."""
+    """Tokens forwarded at once: of a pack, or with the padding where rows are padded. Changes memory and speed, not the
+    result. No less than the longest prompt and response together."""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     estimator: str = "grpo"
     """Advantage and policy loss: `grpo`, `dapo`, `dr_grpo`, `rloo`, `gspo`, `cispo` (docs/modes.md), or an object of
