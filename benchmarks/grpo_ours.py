@@ -15,6 +15,8 @@ from hybrid_rl.config import Config
 from hybrid_rl.images import InlineImage
 from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.records import Message, Prompt, Request, Rollout, Score
+from hybrid_rl.rollout_figures import RolloutFigures
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
 from hybrid_rl.workers.pool import Actor, RolloutPool
@@ -58,13 +60,14 @@ class OurStep:
         tokens = sum(len(rollout.generation.ids) for rollout in rollouts)
         assert tokens == self._work.response_tokens
         wall = marks[-1] - marks[0]
-        return {
+        encodes = _encodes("generate", self._rollouts.take_figures()) | _encodes("update", figures.forward)
+        return encodes | {
             "wall": wall,
             "generate_s": marks[1] - marks[0],
             "update_s": marks[2] - marks[1],
             "sync_s": marks[3] - marks[2],
             "tokens_per_s": tokens / wall,
-        } | _vision("update", figures)
+        }
 
     def _requests(self) -> list[Request]:
         return [
@@ -137,9 +140,9 @@ def _score(rollout: Rollout) -> Score:
     return Score(value=value, parts={"accuracy": value})
 
 
-def _vision(phase: str, figures: Any) -> dict[str, float]:
-    """Encodes of each different image in a phase, where there are images."""
-    unique = getattr(figures, "unique_images", 0)
+def _encodes(phase: str, figures: RolloutFigures | ForwardFigures) -> dict[str, float]:
+    """How often each different image was encoded in a phase, where there are images."""
+    unique = figures.unique_images
     return {f"{phase}_encodes_per_image": figures.vision_encodes / unique} if unique else {}
 
 

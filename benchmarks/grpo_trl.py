@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from benchmarks.grpo_cases import FIRST_NUMBER, Workload, pictures, reward
 from benchmarks.grpo_folder import image_processor, tokenizer
@@ -102,7 +103,7 @@ class TrlStep:
 
         return compose_processor(Qwen2_5_VLProcessor, image_processor(self._work.sizes), self._tokenizer)
 
-    def _reward(self, completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def _reward(self, completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         self._tokens = sum(map(len, completion_ids))
         return [reward(ids) for ids in completion_ids]
 
@@ -160,7 +161,7 @@ class TrlStep:
         self._turns.answer(figures)
 
 
-class _OneStep(TrainerCallback):  # type: ignore[misc]
+class _OneStep(TrainerCallback):
     """Holds the trainer before every step."""
 
     def __init__(self, step: TrlStep) -> None:

@@ -27,7 +27,15 @@ class KeptInputs:
             self._digest = processor_digest(self._processor)
         mode = (repr(dict(kind.template_args)), kind.prefill)
         key = ("inputs", self._digest, *mode, prompt.messages, tuple(map(image_digest, prompt.images)))
-        return MEDIA.get(key, make)
+        return MEDIA.get(key, lambda: _for_everyone(make))
+
+
+def _for_everyone(make: Callable[[], PromptInputs]) -> PromptInputs:
+    """What sampling makes, where tensors are marked as never trained on, is used by the update too."""
+    import torch
+
+    with torch.inference_mode(False):
+        return make()
 
 
 def processor_digest(processor: Any) -> bytes:

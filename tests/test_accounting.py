@@ -56,8 +56,6 @@ def test_sampling_reads_all_weights_at_every_step() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     work = {"generate": PhaseWork(tokens=0), "update": PhaseWork(tokens=3)}
     found = phase_metrics(work, {"update": 1.0}, Yardstick())
-        {"generate": PhaseWork(tokens=0), "update": PhaseWork(tokens=3)}, {"update": 1.0}, Yardstick()
-    )
     assert found == {"padding/update": 0.0, "forwarded_per_s/update": 3.0}
 
 

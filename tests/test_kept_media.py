@@ -56,6 +56,14 @@ def test_the_second_pass_of_an_epoch_decodes_nothing(tiny_policy: Policy, decode
     assert len(decoded) == 4 and other_mode.ids != first[0].ids
 
 
+def test_what_sampling_has_made_can_be_trained_on(tiny_policy: Policy, decoded: list[str], tmp_path: Path) -> None:
+    prompt = asked(picture(tmp_path / "a.png", 3))
+    with torch.inference_mode():
+        made = tiny_policy.format.inputs(prompt, "long")
+    assert made.media["pixel_values"] and not any(pixels.is_inference() for pixels in made.media["pixel_values"])
+    assert tiny_policy.format.inputs(prompt, "long") is made
+
+
 def test_a_changed_file_is_seen(tiny_policy: Policy, decoded: list[str], tmp_path: Path) -> None:
     prompt = asked(picture(tmp_path / "a.png", 0))
     before = tiny_policy.format.inputs(prompt, "long").media["pixel_values"]

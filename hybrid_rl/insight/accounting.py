@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.rollout_figures import RolloutFigures
+from hybrid_rl.updates.forward_figures import ForwardFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,17 @@ def sampling_work(figures: RolloutFigures) -> PhaseWork:
         tokens=figures.prefill_tokens + figures.row_steps,
         padded_tokens=figures.padded_tokens,
         weight_reads=figures.decode_steps,
+        vision_encodes=figures.vision_encodes,
+        unique_images=figures.unique_images,
+    )
+
+
+def forward_work(figures: ForwardFigures, *, trained: bool = False) -> PhaseWork:
+    """What a pass over responses did, with gradients where it was `trained`."""
+    return PhaseWork(
+        tokens=figures.tokens,
+        padded_tokens=figures.padded_tokens,
+        passes=3 if trained else 1,
         vision_encodes=figures.vision_encodes,
         unique_images=figures.unique_images,
     )

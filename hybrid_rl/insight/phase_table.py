@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hybrid_rl.insight import formats
@@ -12,7 +12,7 @@ from hybrid_rl.insight.recorded import RecordedRun
 from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.machine.sentences import describe_kernels
 
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("forwarded_per_s", "tokens / s", formats.short_count),
     ("padding", "padding", formats.percent),
     ("peak_share", "of matrix peak", formats.percent),

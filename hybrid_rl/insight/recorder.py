@@ -14,13 +14,13 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
 from hybrid_rl.config.condition import Condition
 from hybrid_rl.errors import AlarmStop, EngineMismatch, Interrupted, UserError, WorkerDied
-from hybrid_rl.insight.accounting import phase_metrics, sampling_work
 from hybrid_rl.insight.alarms import Alarm, AlarmWatch
 from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
 from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.report import write_report
+from hybrid_rl.insight.run_accounting import forget, step_accounting
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
@@ -130,7 +130,7 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
-        metrics |= self._accounting(figures, wall_s)
+        metrics |= step_accounting(self._run, figures, wall_s)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -143,10 +143,6 @@ class Recorder:
         if step == self._first_step:
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
-
-    def _accounting(self, figures: UpdateFigures, wall_s: Mapping[str, float]) -> dict[str, float]:
-        work = {"generate": sampling_work(self._run.rollouts.take_figures())}
-        return phase_metrics(work, wall_s, self._run.yardstick)
 
     def evaluation(self, when: Literal["before", "after"] | int) -> None:
         """Evaluate what is due; `before` and `after` go into the summary, a step into eval.jsonl."""
@@ -223,7 +219,9 @@ class Recorder:
         run = self._run
         run.view.stage(name, self._evaluator.responses(*of_set))
         with run.clock("evaluate"):
-            return evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
+            found = evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
+        forget(run)
+        return found
 
     def _past_evaluations(self) -> list[tuple[int, dict[str, float]]]:
         """Step and metrics of the evaluations so far, of a resumed run."""

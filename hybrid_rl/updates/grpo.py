@@ -20,8 +20,10 @@ from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
 from hybrid_rl.updates.forward import batches_of, check_budget, group_rows, response_logprobs
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
+from hybrid_rl.updates.self_check import packs
 from hybrid_rl.updates.vision_once import vision_once
 
 
@@ -34,6 +36,7 @@ class UpdateFigures:
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
             are the same.
+        forward: what went through the model.
     """
 
     loss: float = 0.0
@@ -42,6 +45,7 @@ class UpdateFigures:
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    forward: ForwardFigures = field(default_factory=ForwardFigures)
 
 
 def grpo_update(
@@ -107,6 +111,7 @@ def accumulate_gradient(
         for batch in batches:
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
+    figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.records import Request, Rollout, Score
 from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.scoring import refuse_errors
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures
 from hybrid_rl.workers.cluster import Handle, gather
 from hybrid_rl.workers.sync import ActorWeights
@@ -109,6 +110,10 @@ class Actor:
         found: list[list[tuple[float, ...]]] = self._handle.call("reference_logprobs", groups).result()
         return found
 
+    def take_reference_figures(self) -> ForwardFigures:
+        found: ForwardFigures = self._call("take_reference_figures")
+        return found
+
     def weights(self) -> ActorWeights:
         return ActorWeights(self._handle)
 
@@ -131,6 +136,10 @@ class Reference(Protocol):
         """Log-probability of each token of each sample of each group, in nats."""
         ...
 
+    def take_figures(self) -> ForwardFigures:
+        """What went through the model since this was asked last."""
+        ...
+
 
 class SeparateReference:
     """The reference as a worker of its own."""
@@ -148,6 +157,10 @@ class SeparateReference:
         found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
         return found
 
+    def take_figures(self) -> ForwardFigures:
+        found: ForwardFigures = self._handle.call("take_figures").result(interruptible=False)
+        return found
+
 
 class AdapterOff:
     """The reference of a policy with an adapter: the actor with the adapter off. It is always there and never old."""
@@ -163,6 +176,9 @@ class AdapterOff:
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         return self._actor.reference_logprobs(groups)
+
+    def take_figures(self) -> ForwardFigures:
+        return self._actor.take_reference_figures()
 
 
 def spread_over(
