@@ -12,8 +12,6 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
-    # Workers take turns on the same cores; a waiting thread must not spin on another worker's core.
-    "OMP_WAIT_POLICY": "passive",
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
