@@ -153,8 +153,9 @@ def pictures(sizes: Sizes, prompt: int) -> list[bytes]:
 
 
 def peer_environment(case: Case) -> Mapping[str, str | None]:
-    """What the peer's process is given beside threads: nothing, or the allocator that ours has."""
+    """What the peer's process is given beside threads: its defaults, or the allocator that ours has."""
+    plain: dict[str, str | None] = {"OMP_WAIT_POLICY": None}
     if not case.peer_tuned:
-        return {}
+        return plain
     keep = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    return {**keep, "MALLOC_TOP_PAD_": str(64 * 2**20)}
+    return {**plain, **keep, "MALLOC_TOP_PAD_": str(64 * 2**20)}

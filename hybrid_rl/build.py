@@ -212,8 +212,7 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
 
     models = 1 + config.cluster.rollout_workers + (config.model.lora is None)  # with an adapter, no reference
     models += len(actor_specs(config))
-    at_once = config.cluster.rollout_workers > 1
-    return RayCluster(config.cluster, stop, num_gpu_workers=models, at_once=at_once)
+    return RayCluster(config.cluster, stop, num_gpu_workers=models)
 
 
 def _start_workers(

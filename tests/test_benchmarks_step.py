@@ -40,7 +40,7 @@ def test_a_word_is_a_token_and_the_stop_is_out_of_reach() -> None:
 
 
 def test_the_peer_runs_with_its_own_defaults_unless_it_is_tuned() -> None:
-    assert peer_environment(CASES["text_p128"]) == {}
+    assert peer_environment(CASES["text_p128"]) == {"OMP_WAIT_POLICY": None}
     assert "MALLOC_MMAP_THRESHOLD_" in peer_environment(CASES["text_p128_peer_tuned"])
 
 

@@ -19,7 +19,6 @@ from hybrid_rl.config import Config
 from hybrid_rl.errors import EngineMismatch, WorkerDied
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import InProcess
-from hybrid_rl.workers.ray_cluster import waiting_threads
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.setup import WorkerSetup
@@ -151,14 +150,6 @@ def test_two_buckets_are_on_their_way_at_most() -> None:
     ActorWeights(InProcess(lambda: sender)).send_to([InProcess(Noting)])
     assert events[:4] == ["make 0", "load 0", "make 1", "load 1"]
     assert len(events) == 2 * sender.weight_buckets()
-
-
-def test_threads_of_workers_that_compute_at_once_wait_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert waiting_threads(at_once=True) == {"OMP_WAIT_POLICY": "passive"}
-    assert waiting_threads(at_once=False) == {}
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert waiting_threads(at_once=True) == {"OMP_WAIT_POLICY": "active"}
 
 
 def test_between_processes(small_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from typing import Any
 
 from hybrid_rl.config.cluster import ClusterConfig
@@ -98,15 +97,6 @@ class _RayHandle:
         return _Kept(kept)
 
 
-def waiting_threads(at_once: bool) -> dict[str, str]:
-    """How threads of a worker wait for each other, as variables of its process; what the user has set stays.
-
-    Workers that take turns wait as OpenMP does by itself: awake for less than a millisecond, which is fastest. Where
-    several compute at once, a thread that waits awake takes the core that another worker's thread needs.
-    """
-    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")} if at_once else {}
-
-
 def gpu_share(num_gpus: float, num_workers: int) -> float:
     """The largest equal share of a GPU with which all workers find a place; a share never spans two GPUs."""
     if num_gpus < 1:
@@ -130,11 +120,10 @@ class RayCluster:
 
     Args:
         num_gpu_workers: how many workers want a GPU, to share out those that exist.
-        at_once: several workers compute at the same time, on the same cores.
     """
 
-    def __init__(self, config: ClusterConfig, stop: StopSignal, num_gpu_workers: int, *, at_once: bool = False) -> None:
-        environment = quiet_environment() | waiting_threads(at_once)
+    def __init__(self, config: ClusterConfig, stop: StopSignal, num_gpu_workers: int) -> None:
+        environment = quiet_environment()
         import ray
 
         self._stop = stop
