@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hybrid_rl.ahead import Ahead, stored_rollouts
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
@@ -53,6 +54,7 @@ class Run:
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
+    ahead: Ahead
     reference: Reference
     view: View
     stop: StopSignal
@@ -80,6 +82,7 @@ class _Start:
         reference: folder of the reference.
         warm_up_needed: see `Run`.
         done: training steps done.
+        checkpoint: that an interrupted run goes on from.
         admission: see `Run`.
         sentence: the same for people.
     """
@@ -90,6 +93,7 @@ class _Start:
     warm_up_needed: bool
     done: int
     sentence: str
+    checkpoint: Path | None = None
     admission: AdmissionState = field(default_factory=AdmissionState)
 
 
@@ -122,16 +126,25 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         else:
             folder.forget_after(start.done)
         modes = mode_schedule(config)
+        dealer = Dealer(config, material.prompts, modes)
         run = Run(
             config=config,
             folder=folder,
             material=material,
             modes=modes,
-            dealer=Dealer(config, material.prompts, modes),
+            dealer=dealer,
             grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
+            ahead=Ahead(
+                dealer,
+                rollouts,
+                rewards,
+                steps=config.train.async_steps,
+                last=config.run.steps,
+                stored=stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {},
+            ),
             reference=reference,
             view=view,
             stop=stop,
@@ -186,6 +199,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             done=0 if in_warm_up else checkpoint.step,
             admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
             sentence=f"goes on from {path}",
+            checkpoint=checkpoint.path,
         )
     cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
     if cached is not None and (cached / "config.json").is_file():
@@ -230,7 +244,8 @@ def _start_workers(
     ]
     shares = {name: part.max_error_share for name, part in config.rewards.items()}
     beside = [host.handle for host in hosts.values()]
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares, beside), reference
+    pool = RolloutPool(cluster, rollouts, ahead=config.train.async_steps > 0)
+    return actor, pool, RewardPool(rewards, shares, beside), reference
 
 
 def _short(path: Path) -> str:

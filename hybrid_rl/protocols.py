@@ -221,6 +221,8 @@ class Estimator(Protocol):
     Attributes (plain ones will do):
         normalizer: the token weights it is published with, a name of `hybrid_rl.algorithm.normalizer`.
         clip_low, clip_high: the clip range it is published with.
+        importance_correction: may be left out; True where the loss of a token can be multiplied by a weight of the
+            token (`train.async_steps`).
     """
 
     @property

@@ -13,7 +13,10 @@ RUN_METRICS: dict[str, str] = {
     "loss": "GRPO loss of the step, nats",
     "grad_norm": "norm of the gradient before clipping (mean over the optimizer steps of the step)",
     "learning_rate": "base learning rate",
-    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first, on-policy mini-batch",
+    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first mini-batch, which is on-policy but for "
+    "`train.async_steps`",
+    "lag_mean": "with `train.async_steps`: updates that the weights of the step are ahead of those that sampled, mean",
+    "lag_max": "the largest of these",
     "refill_rounds": "with dynamic sampling: how often the step sampled again for dropped groups",
     "tokens_per_s": "sampled response tokens per second of the whole step",
 }
@@ -47,6 +50,8 @@ MODE_METRICS: dict[str, str] = {
     "entropy": "mean entropy of the policy at trained tokens, nats",
     "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
     "clip_fraction": "share of trained tokens where the clip is active",
+    "importance_weight": "with `train.async_steps`: mean importance weight of trained tokens",
+    "importance_capped": "share of trained tokens whose importance weight is at its bound",
     "rollout_tokens": "sampled response tokens",
     "dropped_tokens": "those of them in groups that admission dropped",
     "missing": "with dynamic sampling: dropped groups that nothing has replaced within the rounds",

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -133,7 +134,7 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
-        metrics |= collection_metrics(collected, config)
+        metrics |= collection_metrics(collected, config, version - 1)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -143,7 +144,7 @@ class Recorder:
         self._run.view.step(metrics, config.run.steps)
         for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
-        if step == self._first_step:
+        if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
 
@@ -199,11 +200,16 @@ class Recorder:
         if self._saved != run.done:
             run.view.phase("save")
             with run.clock("save"):
-                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric, run.admission.to_json())
+                run.folder.write_checkpoint(self._save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
                 write_report(run.folder.path)
             self._saved = run.done
+
+    def _save(self, folder: str) -> None:
+        self._run.actor.save(folder)
+        if not self.stopped:  # a run that ends early needs nothing of the coming steps
+            self._run.ahead.save(Path(folder), self._run.done)
 
     def finish(self) -> dict[str, Any]:
         self._write_summary("completed")

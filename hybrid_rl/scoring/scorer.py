@@ -115,6 +115,15 @@ class Scorer:
                 part = f"rewards.{placed.spec.name}: "
                 raise PluginError(part + str(error).removeprefix(part)) from error
 
+    def check_without_policy(self) -> None:
+        """Raise a PluginError if a reward asks for the policy, which goes on while its rollouts wait for a score."""
+        for placed in self._placed.values():
+            if POLICY in placed.reward.wanted:
+                raise PluginError(
+                    f"rewards.{placed.spec.name}: '{placed.reward.target}' asks for the policy that sampled the "
+                    f"rollouts, which with train.async_steps is not there any more; set train.async_steps to 0"
+                )
+
     def check(self, prompt: Prompt) -> None:
         """Raise a PluginError if a reward asks for a name that neither we nor the prompt's columns offer."""
         offered = {*OFFERED, *prompt.columns}

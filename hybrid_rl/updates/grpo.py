@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,7 +19,7 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import Row, group_logprobs, micro_batches, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
 
 
@@ -32,6 +32,8 @@ class UpdateFigures:
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
             are the same.
+        importance: sum of the importance weights, where there are any.
+        capped: tokens whose weight is at its bound.
     """
 
     loss: float = 0.0
@@ -40,6 +42,8 @@ class UpdateFigures:
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    importance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    capped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 def grpo_update(
@@ -57,12 +61,22 @@ def grpo_update(
             where no KL term is asked for.
     """
     figures = UpdateFigures()
+    if rules.importance_cap is not None and config.mini_batches > 1:
+        groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
         accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
         figures.grad_norms.append(optimizer.step())
     return figures
+
+
+def with_start(groups: Sequence[Group], logprobs: Sequence[Sequence[tuple[float, ...]]]) -> list[Group]:
+    """The groups with what the policy says of each token at the beginning of the step, nats [L]."""
+    return [
+        replace(group, samples=tuple(replace(s, start_logprobs=v) for s, v in zip(group.samples, values, strict=True)))
+        for group, values in zip(groups, logprobs, strict=True)
+    ]
 
 
 def mini_batches(groups: Sequence[Group], count: int) -> list[list[int]]:
@@ -122,6 +136,8 @@ def accumulate_gradient(
             clip_high=rules.clip_high,
             estimator=rules.estimator,
             responses_N=mask_BL.nonzero()[:, 0],
+            importance_cap=rules.importance_cap,
+            start_logprobs_N=tokens_of(starts) if all(starts := [s.start_logprobs for s in members]) else None,
         )
         modes = [s.rollout.request.mode for s in members]
         weights_N = tokens_of([sample_weights[i].spread(samples[i]) for i in batch])
@@ -135,6 +151,11 @@ def accumulate_gradient(
             figures.ratio_deviation = max(figures.ratio_deviation, float(deviation_N[sampled_N].max()))
         clipped_BL = torch.zeros_like(output.entropy_BL)
         clipped_BL[mask_BL] = terms.clipped.float()
+        if terms.importance is not None:
+            for b, mode in enumerate(modes):
+                of_sample_N = mask_BL.nonzero()[:, 0] == b
+                figures.importance[mode] += float(terms.importance.weight_N[of_sample_N].sum())
+                figures.capped[mode] += int(terms.importance.capped_N[of_sample_N].sum())
         for b, mode in enumerate(modes):
             figures.tokens[mode] += int(mask_BL[b].sum())
             figures.entropy[mode] += float(output.entropy_BL[b][mask_BL[b]].sum())

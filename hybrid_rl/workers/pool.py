@@ -10,15 +10,22 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.records import Request, Rollout, Score
 from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.updates.grpo import UpdateFigures
-from hybrid_rl.workers.cluster import Cluster, Handle, gather
+from hybrid_rl.workers.cluster import Cluster, Handle, Pending, gather
+from hybrid_rl.workers.flight import Flight
 
 
 class RolloutPool:
-    """All rollout workers."""
+    """All rollout workers. They answer calls in the order that these are made in.
 
-    def __init__(self, cluster: Cluster, handles: Sequence[Handle]) -> None:
+    Args:
+        ahead: new weights are not waited for; what is generated next by them waits instead.
+    """
+
+    def __init__(self, cluster: Cluster, handles: Sequence[Handle], *, ahead: bool = False) -> None:
         self._cluster = cluster
         self._handles = handles
+        self._ahead = ahead
+        self._loading: list[Pending] = []
 
     def ready(self) -> None:
         """Wait until all are up."""
@@ -29,10 +36,18 @@ class RolloutPool:
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         return spread_over(self._handles, "generate", groups)
 
+    def launch(self, requests: Sequence[Request], rewards: RewardPool) -> Flight:
+        """The same, without waiting; what comes back is scored by `rewards`."""
+        groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
+        pending = [handle.call("generate", share) for handle, share in dealt(self._handles, groups)]
+        return Flight(pending, self._loading, rewards.score)
+
     def load_weights(self, weights: Any) -> None:
         """Hand all workers the same weights, moved once."""
         shared = self._cluster.share(weights)
-        gather([handle.call("load_weights", shared) for handle in self._handles], interruptible=False)
+        self._loading = [handle.call("load_weights", shared) for handle in self._handles]
+        if not self._ahead:
+            gather(self._loading, interruptible=False)
 
 
 class RewardPool:
@@ -160,7 +175,12 @@ def spread_over(
     handles: Sequence[Handle], method: str, bundles: Sequence[Sequence[Any]], *, interruptible: bool = True
 ) -> list[Any]:
     """Deal bundles to workers in contiguous runs of like size, and return the flat results in the bundles' order."""
+    pending = [handle.call(method, share) for handle, share in dealt(handles, bundles)]
+    return [value for part in gather(pending, interruptible=interruptible) for value in part]
+
+
+def dealt(handles: Sequence[Handle], bundles: Sequence[Sequence[Any]]) -> list[tuple[Handle, list[Any]]]:
+    """Bundles dealt to workers in contiguous runs of like size; workers that get nothing are left out."""
     cuts = [round(i * len(bundles) / len(handles)) for i in range(len(handles) + 1)]
     shares = [[item for bundle in bundles[a:b] for item in bundle] for a, b in pairwise(cuts)]
-    pending = [handle.call(method, share) for handle, share in zip(handles, shares, strict=True) if share]
-    return [value for part in gather(pending, interruptible=interruptible) for value in part]
+    return [(handle, share) for handle, share in zip(handles, shares, strict=True) if share]
