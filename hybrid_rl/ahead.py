@@ -62,7 +62,7 @@ class Ahead:
         self._steps = steps
         self._last = last
         self._asked = {
-            step: _Asked(Flight.landed(found, rewards.score), min(r.versions[0] for r in found))
+            step: _Asked(Flight.landed(found, rewards), min(r.versions[0] for r in found))
             for step, found in stored.items()
         }
 

@@ -21,7 +21,8 @@ from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
-from hybrid_rl.scoring import actor_specs
+from hybrid_rl.scoring import actor_specs, place_rewards
+from hybrid_rl.scoring.stages import stages_of
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
@@ -242,10 +243,10 @@ def _start_workers(
         cluster.start(RewardWorker, config, material.wants_thought, policy, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
-    shares = {name: part.max_error_share for name, part in config.rewards.items()}
+    stages = stages_of(place_rewards(config.rewards, config.search))
     beside = [host.handle for host in hosts.values()]
     pool = RolloutPool(cluster, rollouts, ahead=config.train.async_steps > 0)
-    return actor, pool, RewardPool(rewards, shares, beside), reference
+    return actor, pool, RewardPool(rewards, config.rewards, stages, beside), reference
 
 
 def _short(path: Path) -> str:

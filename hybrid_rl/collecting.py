@@ -25,12 +25,15 @@ class Collected:
         groups: kept and dropped ones, in the order that they were asked for in.
         admission: what admission remembers after them.
         rounds: how often the step has sampled again.
+        hidden_s: seconds of scoring that were over before anybody waited for them, because rollouts were scored as they
+            finished.
         missing: groups by mode that were dropped in the last round, so that nothing has replaced them.
     """
 
     groups: list[Group]
     admission: AdmissionState
     rounds: int
+    hidden_s: float
     missing: Mapping[str, int]
 
 
@@ -44,6 +47,7 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
     rollouts: list[Rollout] = []
     scores: list[Score] = []
     spare_used, places, rounds = run.admission.spare_used, run.config.train.prompts_per_step, 0
+    hidden_s = 0.0
     with clock("generate"):
         flight = run.ahead.take(step)
     while True:
@@ -52,6 +56,7 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
         with clock("score"):
             rollouts += new
             scores += flight.scores()
+            hidden_s += flight.hidden_s
             scored = run.grouping.groups(rollouts, scores, step)
             groups, admission = admit(scored, run.admission, rules, step, whole_draws=run.grouping.whole_draws)
         lost = {group.name for group in groups if group.dropped}
@@ -67,5 +72,6 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
         groups=groups,
         admission=replace(admission, spare_used=spare_used),
         rounds=rounds,
+        hidden_s=hidden_s,
         missing=Counter(group.mode for group in groups if group.dropped and group.name in last),
     )

@@ -20,6 +20,8 @@ def collection_metrics(collected: Collected, config: Config, version: int) -> di
     if config.train.async_steps:
         lags = [version - sample.rollout.versions[0] for group in groups for sample in group.samples]
         result |= {"lag_mean": sum(lags) / len(lags), "lag_max": max(lags)}
+    if collected.hidden_s:
+        result["scoring_hidden_s"] = collected.hidden_s
     tokens: Counter[str] = Counter()
     for group in groups:
         if group.dropped:

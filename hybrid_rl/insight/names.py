@@ -17,6 +17,7 @@ RUN_METRICS: dict[str, str] = {
     "`train.async_steps`",
     "lag_mean": "with `train.async_steps`: updates that the weights of the step are ahead of those that sampled, mean",
     "lag_max": "the largest of these",
+    "scoring_hidden_s": "seconds of scoring that were hidden behind the generation of other rollouts",
     "refill_rounds": "with dynamic sampling: how often the step sampled again for dropped groups",
     "tokens_per_s": "sampled response tokens per second of the whole step",
 }

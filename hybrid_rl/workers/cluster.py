@@ -24,7 +24,13 @@ class Handle(Protocol):
 
 
 class Cluster(Protocol):
-    """Starts workers and moves values to them."""
+    """Starts workers and moves values to them.
+
+    Attributes:
+        overlaps: workers work while their caller goes on.
+    """
+
+    overlaps: bool
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         """Start a worker: `worker(*arguments)` in its own process, or here."""
@@ -32,6 +38,10 @@ class Cluster(Protocol):
 
     def share(self, value: Any) -> Any:
         """Put a value where all workers can read it; pass what is returned as an argument of `call`."""
+        ...
+
+    def adopt(self, pending: Pending) -> Pending:
+        """A call that a worker has made and handed on, for this process to wait for as for its own."""
         ...
 
     def close(self) -> None: ...
@@ -71,6 +81,8 @@ class InProcess:
 class LocalCluster:
     """The same worker classes in this process."""
 
+    overlaps = False
+
     def __init__(self, stop: StopSignal) -> None:
         self._stop = stop
 
@@ -80,6 +92,9 @@ class LocalCluster:
 
     def share(self, value: Any) -> Any:
         return value
+
+    def adopt(self, pending: Pending) -> Pending:
+        return pending
 
     def close(self) -> None:
         return None
