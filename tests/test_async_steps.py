@@ -256,16 +256,3 @@ def test_dynamic_sampling_goes_with_it(small_config: Callable[..., Config], tmp_
     assert [row["policy_versions"][0] for row in second] == [0] * 16 + [1] * 16
     assert metrics(tmp_path / "run")[1]["lag_mean"] == 0.5
     assert summary(tmp_path / "run")["status"] == "completed"
-
-
-@pytest.mark.slow
-def test_ray_and_local_runs_are_the_same(tmp_path: Path) -> None:
-    folders = [tmp_path / executor for executor in ("local", "ray")]
-    for folder in folders:
-        overrides = [
-            *SMALL, *FAST, "run.steps=3", "train.async_steps=2", f"run.dir={folder}",
-            f"cluster.executor={folder.name}", "cluster.threads_per_worker=1",
-        ]  # fmt: skip
-        hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, overrides))
-    assert lags(folders[1], 3) == [{0}, {1}, {2}]
-    assert_same_run(folders[0], folders[1], steps=3)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import DEFAULT_CONFIG, SMALL
-from test_run import BARE, assert_same_run
+from test_run import BARE, assert_same_run, metrics
 
 import hybrid_rl
 from hybrid_rl.config.rewards import RewardConfig
@@ -224,9 +224,12 @@ def test_a_run_is_the_same_with_and_without(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_a_run_on_ray_streams_and_is_the_same(tmp_path: Path) -> None:
-    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, "train.async_steps=1")))
-    more = ["cluster.executor=ray", "train.async_steps=1", f"run.dir={tmp_path / 'ray'}"]
+def test_runs_on_ray_and_in_one_process_are_the_same(tmp_path: Path) -> None:
+    """Two steps ahead, scored as rollouts finish."""
+    more = ["run.steps=3", "train.async_steps=2"]
     hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, *more)))
-    assert_same_run(tmp_path / "run", tmp_path / "ray", steps=2)
+    more += ["cluster.executor=ray", f"run.dir={tmp_path / 'ray'}"]
+    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, *more)))
+    assert_same_run(tmp_path / "run", tmp_path / "ray", steps=3)
+    assert [row["lag_max"] for row in metrics(tmp_path / "ray")] == [0, 1, 2]
     assert "scoring_hidden_s" in (tmp_path / "ray" / "metrics.jsonl").read_text()
