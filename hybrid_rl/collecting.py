@@ -14,7 +14,7 @@ from hybrid_rl.records import Rollout, Score
 
 if TYPE_CHECKING:
     from hybrid_rl.build import Run
-    from hybrid_rl.insight.recorder import PhaseClock
+    from hybrid_rl.insight.phase_clock import PhaseClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

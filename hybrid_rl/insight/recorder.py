@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,26 +20,12 @@ from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
 from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.part_watch import PartWatch
+from hybrid_rl.insight.phase_clock import PhaseClock
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
-
-
-class PhaseClock:
-    """`with clock("generate"): ...` shows the phase and adds its seconds to `wall_s`."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.wall_s: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        self._run.view.phase(phase)
-        start = time.monotonic()
-        yield
-        self.wall_s[phase] = self.wall_s.get(phase, 0.0) + time.monotonic() - start
 
 
 class Recorder:
@@ -102,7 +86,7 @@ class Recorder:
             raise type(error)(f"{error} ({self._how_to_go_on()})") from error
 
     def phases(self) -> PhaseClock:
-        return PhaseClock(self._run)
+        return PhaseClock(self._run.view.phase)
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         folder = self._run.folder
