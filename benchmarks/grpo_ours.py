@@ -38,7 +38,7 @@ class OurStep:
         self.kernels = measured_first(config)
         setup = WorkerSetup(config=config, checkpoint=None, measured=self.kernels)
         self._actor = Actor(cluster.start(ActorWorker, setup))
-        self._rollouts = RolloutPool([cluster.start(RolloutWorker, setup)])
+        self._rollouts = RolloutPool(cluster, [cluster.start(RolloutWorker, setup)])
         self._grouping = make_grouping(config, {_MODE: "free"})
         self._work = work
         self._prompts = [_prompt(work, p) for p in range(len(work.texts))]

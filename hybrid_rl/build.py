@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hybrid_rl.ahead import Ahead, stored_rollouts
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
@@ -21,7 +23,8 @@ from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
-from hybrid_rl.scoring import actor_specs
+from hybrid_rl.scoring import actor_specs, place_rewards
+from hybrid_rl.scoring.stages import stages_of
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
@@ -50,10 +53,12 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    dealer: Dealer
     grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
+    ahead: Ahead
     reference: Reference
     view: View
     stop: StopSignal
@@ -82,6 +87,7 @@ class _Start:
         reference: folder of the reference.
         warm_up_needed: see `Run`.
         done: training steps done.
+        checkpoint: that an interrupted run goes on from.
         admission: see `Run`.
         sentence: the same for people.
     """
@@ -92,6 +98,7 @@ class _Start:
     warm_up_needed: bool
     done: int
     sentence: str
+    checkpoint: Path | None = None
     admission: AdmissionState = field(default_factory=AdmissionState)
 
 
@@ -126,15 +133,26 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             stack.enter_context(folder.held())
         else:
             folder.forget_after(start.done)
+        modes = mode_schedule(config)
+        dealer = Dealer(config, material.prompts, modes)
         run = Run(
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config),
+            modes=modes,
+            dealer=dealer,
             grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
+            ahead=Ahead(
+                dealer,
+                rollouts,
+                rewards,
+                steps=config.train.async_steps,
+                last=config.run.steps,
+                stored=stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {},
+            ),
             reference=reference,
             view=view,
             stop=stop,
@@ -190,6 +208,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             done=0 if in_warm_up else checkpoint.step,
             admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
             sentence=f"goes on from {path}",
+            checkpoint=checkpoint.path,
         )
     cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
     if cached is not None and (cached / "config.json").is_file():
@@ -233,9 +252,10 @@ def _start_workers(
         cluster.start(RewardWorker, config, material.wants_thought, policy, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
-    shares = {name: part.max_error_share for name, part in config.rewards.items()}
+    stages = stages_of(place_rewards(config.rewards, config.search))
     beside = [host.handle for host in hosts.values()]
-    return actor, RolloutPool(rollouts), RewardPool(rewards, shares, beside), reference
+    pool = RolloutPool(cluster, rollouts, ahead=config.train.async_steps > 0)
+    return actor, pool, RewardPool(rewards, config.rewards, stages, beside), reference
 
 
 def _short(path: Path) -> str:

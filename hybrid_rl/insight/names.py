@@ -13,7 +13,12 @@ RUN_METRICS: dict[str, str] = {
     "loss": "GRPO loss of the step, nats",
     "grad_norm": "norm of the gradient before clipping (mean over the optimizer steps of the step)",
     "learning_rate": "base learning rate",
-    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first, on-policy mini-batch",
+    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first mini-batch, which is on-policy but for "
+    "`train.async_steps`",
+    "lag_mean": "with `train.async_steps`: updates that the weights of the step are ahead of those that sampled, mean",
+    "lag_max": "the largest of these",
+    "scoring_hidden_s": "seconds of scoring that were hidden behind the generation of other rollouts",
+    "refill_rounds": "with dynamic sampling: how often the step sampled again for dropped groups",
     "tokens_per_s": "sampled response tokens per second of the whole step",
 }
 """Keys without a mode."""
@@ -37,7 +42,7 @@ WORKING_PHASES = ("generate", "reference", "update")
 
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
-    "share": "share of the step's responses that are in the mode",
+    "share": "share of the step's responses, but for those of dropped groups, that are in the mode",
     "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
     "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
     "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "
@@ -60,7 +65,11 @@ MODE_METRICS: dict[str, str] = {
     "entropy": "mean entropy of the policy at trained tokens, nats",
     "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
     "clip_fraction": "share of trained tokens where the clip is active",
+    "importance_weight": "with `train.async_steps`: mean importance weight of trained tokens",
+    "importance_capped": "share of trained tokens whose importance weight is at its bound",
     "rollout_tokens": "sampled response tokens",
+    "dropped_tokens": "those of them in groups that admission dropped",
+    "missing": "with dynamic sampling: dropped groups that nothing has replaced within the rounds",
     "update_tokens": "sampled response tokens that the loss was computed on",
 }
 """`NAME/MODE`."""

@@ -34,11 +34,11 @@ class ActorWeights:
 
         Until then the object store holds one copy of the weights.
         """
-        found: list[Pending] = []
-        for number in range(self._count()):
-            bucket = self.actor.call_kept("weight_bucket", number).result(interruptible=False)
-            found += [receiver.call("load_bucket", bucket) for receiver in receivers]
-        return found
+        buckets = [
+            self.actor.call_kept("weight_bucket", number).result(interruptible=False) for number in range(self._count())
+        ]
+        # One call, so that nobody else's comes in between.
+        return [receiver.call("load_buckets", *buckets) for receiver in receivers]
 
     def _count(self) -> int:
         count: int = self.actor.call("weight_buckets").result(interruptible=False)
