@@ -52,7 +52,8 @@ class TrlStep:
     def __init__(self, work: Workload, folder: Path, micro_batch: int, turns: Turns) -> None:
         self._work, self._turns = work, turns
         self._generate_s = 0.0
-        self._encodes = 0
+        self._encodes = {"generate": 0, "update": 0}
+        self._phase = "update"
         self._began = 0.0
         self._tokens = 0
         self._tokenizer = tokenizer(work.sizes)
@@ -112,10 +113,11 @@ class TrlStep:
         generate = model.generate
 
         def forced(*arguments: Any, **options: Any) -> Any:
-            start = time.perf_counter()
+            self._phase, start = "generate", time.perf_counter()
             options["logits_processor"] = LogitsProcessorList([self._forced(options["input_ids"])])
             found = generate(*arguments, **options)
             self._generate_s += time.perf_counter() - start
+            self._phase = "update"
             return found
 
         model.generate = forced
@@ -124,7 +126,7 @@ class TrlStep:
             tower.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: Any, arguments: Any, options: dict[str, Any]) -> None:
-        self._encodes += len(options["grid_thw"] if "grid_thw" in options else arguments[1])
+        self._encodes[self._phase] += len(options["grid_thw"] if "grid_thw" in options else arguments[1])
 
     def _forced(self, ids: Any) -> ForcedLengths:
         """The lengths of a batch's rows, by the number that each prompt holds."""
@@ -142,7 +144,8 @@ class TrlStep:
         """Wait for the turn; False where there is none any more."""
         if not self._turns.wait():
             return False
-        self._generate_s, self._encodes, self._began = 0.0, 0, time.perf_counter()
+        self._generate_s, self._encodes = 0.0, {"generate": 0, "update": 0}
+        self._began = time.perf_counter()
         return True
 
     def end(self) -> None:
@@ -157,7 +160,7 @@ class TrlStep:
         }
         if self._work.case.tower:
             images = self._work.sizes.prompts * self._work.sizes.images_per_prompt
-            figures["encodes_per_image"] = self._encodes / images
+            figures |= {f"{phase}_encodes_per_image": count / images for phase, count in self._encodes.items()}
         self._turns.answer(figures)
 
 
