@@ -22,6 +22,7 @@ from benchmarks.timing import machine
 Figures = Mapping[str, float]
 """Name -> value of one run."""
 
+
 def case(name: str, ours: Sequence[Figures], peer: Sequence[Figures] | None = None, /, **facts: Any) -> dict[str, Any]:
     """A case from the figures of its counted runs.
 

@@ -4,7 +4,7 @@ A process of its own has its own peak of memory and its own environment; living 
 on its input, while the other runs. What a side prints besides goes to standard error.
 
     side = Side("ours", ["benchmarks.grpo_step", "--side", "ours"], {"OMP_NUM_THREADS": "2"})
-    serve(measure)   # in that process: calls `measure` whenever it is told to, and answers with its figures
+    serve(measure, Turns())   # in that process: calls `measure` when it is told to, and answers with its figures
 """
 
 from __future__ import annotations
@@ -75,19 +75,38 @@ class Side:
         return answer
 
 
-def serve(measure: Callable[[], Mapping[str, float]], facts: Mapping[str, Any] | None = None) -> None:
-    """Answer `facts` once, then `measure()` with the peak of memory for every line of input."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print; only answers may go where answers are read
+class Turns:
+    """The other end, in the process of a side: waits for its turn and answers.
 
-    def answer(value: Mapping[str, Any]) -> None:
-        channel.write(json.dumps(value) + "\n")
-        channel.flush()
+    Made early: from then on whatever is printed goes to standard error, and only answers where answers are read.
+    """
 
-    answer(dict(facts or {}))
-    for _ in sys.stdin:
-        found = dict(measure())
-        answer({**found, "peak_memory": peak_gib()})
+    def __init__(self) -> None:
+        self._channel = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def ready(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Say that the side is up, and what it is."""
+        self._write(dict(facts or {}))
+
+    def wait(self) -> bool:
+        """Sleep until it is this side's turn; False once there is none any more."""
+        return bool(sys.stdin.readline())
+
+    def answer(self, figures: Mapping[str, float]) -> None:
+        """The figures of the turn; the peak of memory is added."""
+        self._write({**figures, "peak_memory": peak_gib()})
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        self._channel.write(json.dumps(value) + "\n")
+        self._channel.flush()
+
+
+def serve(measure: Callable[[], Mapping[str, float]], turns: Turns, facts: Mapping[str, Any] | None = None) -> None:
+    """Answer every turn with `measure()`."""
+    turns.ready(facts)
+    while turns.wait():
+        turns.answer(measure())
 
 
 def peak_gib() -> float:
@@ -103,18 +122,28 @@ def peak_gib() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
 
-def in_turn(sides: Sequence[Side], runs: int, *, warm_up: int = 1) -> dict[str, list[dict[str, float]]]:
+def in_turn(
+    sides: Sequence[Side], runs: int, *, warm_up: int = 1, deadline: float = float("inf")
+) -> dict[str, list[dict[str, float]]]:
     """Figures of every side's counted runs, A B A B, so that a slow spell of the machine falls on all of them.
 
     Each run also says how many cores other processes used meanwhile.
+
+    Args:
+        deadline: of `time.monotonic()`; no round begins that would not end before it, but for the first counted one.
     """
     samples: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+    longest = 0.0
     for round_ in range(runs + warm_up):
+        start = time.monotonic()
+        if round_ > warm_up and start + longest > deadline:
+            break
         for side in sides:
             meter = OthersMeter()
             figures = side.run()
             if round_ >= warm_up:
                 samples[side.name].append({**figures, OTHERS: meter.cores()})
+        longest = time.monotonic() - start
     return samples
 
 

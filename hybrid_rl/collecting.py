@@ -14,7 +14,7 @@ from hybrid_rl.records import Rollout, Score
 
 if TYPE_CHECKING:
     from hybrid_rl.build import Run
-    from hybrid_rl.insight.recorder import PhaseClock
+    from hybrid_rl.insight.phase_clock import PhaseClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,15 @@ class Collected:
         groups: kept and dropped ones, in the order that they were asked for in.
         admission: what admission remembers after them.
         rounds: how often the step has sampled again.
+        hidden_s: seconds of scoring that were over before anybody waited for them, because rollouts were scored as they
+            finished.
         missing: groups by mode that were dropped in the last round, so that nothing has replaced them.
     """
 
     groups: list[Group]
     admission: AdmissionState
     rounds: int
+    hidden_s: float
     missing: Mapping[str, int]
 
 
@@ -43,27 +46,32 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
     most = rules.dynamic_sampling.max_rounds if rules.dynamic_sampling is not None else 0
     rollouts: list[Rollout] = []
     scores: list[Score] = []
-    spare_used = run.admission.spare_used
-    requests, places, rounds = run.dealer.first(step), run.config.train.prompts_per_step, 0
+    spare_used, places, rounds = run.admission.spare_used, run.config.train.prompts_per_step, 0
+    hidden_s = 0.0
+    with clock("generate"):
+        flight = run.ahead.take(step)
     while True:
         with clock("generate"):
-            new = run.rollouts.generate(requests)
+            new = flight.rollouts()
         with clock("score"):
             rollouts += new
-            scores += run.rewards.score(new)
+            scores += flight.scores()
+            hidden_s += flight.hidden_s
             scored = run.grouping.groups(rollouts, scores, step)
             groups, admission = admit(scored, run.admission, rules, step, whole_draws=run.grouping.whole_draws)
         lost = {group.name for group in groups if group.dropped}
-        wanted = vacancies(requests, lost)
+        wanted = vacancies([rollout.request for rollout in new], lost)
         if not wanted or rounds == most:
             break
         requests, spare_used = run.dealer.again(step, wanted, spare_used, places)
+        flight = run.rollouts.launch(requests, run.rewards)
         places += len(wanted)
         rounds += 1
-    last = {request.group for request in requests}
+    last = {rollout.request.group for rollout in new}
     return Collected(
         groups=groups,
         admission=replace(admission, spare_used=spare_used),
         rounds=rounds,
+        hidden_s=hidden_s,
         missing=Counter(group.mode for group in groups if group.dropped and group.name in last),
     )

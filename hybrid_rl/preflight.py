@@ -94,6 +94,8 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
     refuse_unreadable(config.rewards, search, wants_thought, looked_at)
     scorer.check_services()
+    if config.train.async_steps:
+        scorer.check_without_policy()
     _check_engine(config)
     check_loggers(config.log)
     _check_metric_names(config, looked_at)

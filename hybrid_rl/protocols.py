@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hybrid_rl.algorithm.advantage import GroupAdvantage
     from hybrid_rl.algorithm.baselines import Member, Progress
     from hybrid_rl.algorithm.policy_loss import PolicyTerms, TokenBatch
+    from hybrid_rl.backbones.attention_plan import AttentionPlan
     from hybrid_rl.backbones.layout import Decoding
+    from hybrid_rl.backbones.vision_memory import VisionMemory
     from hybrid_rl.scorer_pool.verdict import Verdict
     from hybrid_rl.scoring.calls import Call
     from hybrid_rl.templates import PromptInputs
@@ -142,13 +144,18 @@ class ChatFormat(Protocol):
 class Backbone(Protocol):
     """How a transformers model is called for training and sampling; the only place that knows where images go in it.
 
+    One that also has the methods of `hybrid_rl.backbones.packing.PackingBackbone` is trained on packed responses.
+
     Laws (tested for every backbone): the images of a prompt are encoded once a call, however many rows share the
     prompt; a row does not depend on the rows beside it; `prefill` and `decode` give the logits of `response_logits`.
     Shapes: U = distinct prompts, B = rows, L = longest response, V = vocabulary.
     """
 
-    def prefill(self, model: Any, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
-        """Forward each prompt once: the logits that predict the first response token [U, V], and the memory."""
+    def prefill(self, model: Any, inputs: Sequence[PromptInputs], vision: VisionMemory) -> tuple[Tensor, Decoding]:
+        """Forward each prompt once: the logits that predict the first response token [U, V], and the memory.
+
+        Images that `vision` remembers are not encoded again.
+        """
         ...
 
     def decode(self, model: Any, tokens_B: Tensor, decoding: Decoding) -> Tensor:
@@ -161,8 +168,31 @@ class Backbone(Protocol):
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
         """Logits that predict each token of each response behind its prompt [B, L, V]; anything in the padding."""
+        ...
+
+
+@runtime_checkable
+class PlannedBackbone(Protocol):
+    """What a backbone offers besides, if its models can be told how to attend (`backbones.attention_plan`).
+
+    Law: the logits are those of `prefill` and `decode`. Shapes as in `Backbone`.
+    """
+
+    def prefill_planned(
+        self, model: Any, inputs: Sequence[PromptInputs], plan: AttentionPlan, vision: VisionMemory
+    ) -> tuple[Tensor, list[int]]:
+        """Forward prompts end to end in one row, as the plan says.
+
+        Returns:
+            The logits that predict the first response token [U, V], and its position behind each prompt [U].
+        """
+        ...
+
+    def decode_planned(self, model: Any, tokens_B: Tensor, positions_B: Tensor, plan: AttentionPlan) -> Tensor:
+        """Feed each row its next token, at these positions: the logits that predict the one behind it [B, V]."""
         ...
 
 
@@ -217,6 +247,8 @@ class Estimator(Protocol):
     Attributes (plain ones will do):
         normalizer: the token weights it is published with, a name of `hybrid_rl.algorithm.normalizer`.
         clip_low, clip_high: the clip range it is published with.
+        importance_correction: may be left out; True where the loss of a token can be multiplied by a weight of the
+            token (`train.async_steps`).
     """
 
     @property

@@ -21,18 +21,19 @@ MAY_IMPORT = {
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
-    {"errors", "quiet", "interrupt", "images", "machine"},
-    {"records"},
+    {"errors", "quiet", "interrupt", "images", "kept_media", "machine"},
+    {"records", "rollout_figures"},
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
     {"answer_boundary", "templates"},
-    {"chat_format", "scoring", "run_folder", "bridges", "dealing"},
+    {"kept_inputs"},
+    {"chat_format", "scoring", "run_folder", "bridges", "dealing", "rollout_rows"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},
     {"updates", "loggers"},
     {"preference"},
-    {"preflight", "stages", "workers", "insight", "build", "collecting"},
+    {"preflight", "stages", "workers", "insight", "build", "collecting", "ahead"},
     {"train", "saved"},
     {"saved_evaluations"},
     {"exporting", "authoring", "doctor"},

@@ -14,13 +14,13 @@ from benchmarks.sides import Side, in_turn, peak_gib
 
 _COUNTER = """
 import os, sys
-from benchmarks.sides import serve
+from benchmarks.sides import Turns, serve
 runs = []
 def measure():
     print("chatter of a library")
     runs.append(1)
     return {"wall": float(len(runs)), "pid": os.getpid()}
-serve(measure, {"setting": os.environ.get("SETTING")})
+serve(measure, Turns(), {"setting": os.environ.get("SETTING")})
 """
 
 

@@ -34,6 +34,7 @@ from hybrid_rl.records import Finish, Generation, Prompt, Request, Response, Rol
 from hybrid_rl.run_folder import RunFolder
 from hybrid_rl.studies.replay import replay
 from hybrid_rl.train import resume
+from hybrid_rl.workers.flight import Flight
 
 SIZE = 40
 
@@ -53,19 +54,22 @@ class Fakes:
         self.admission = AdmissionState()
         self.dealer = Dealer(config, prompts, modes)
         self.grouping = make_grouping(config, {"short": "closed", "long": "opened"})
-        self.rollouts = SimpleNamespace(generate=self._generate)
-        self.rewards = SimpleNamespace(score=self._score)
+        self.score = self._score
+        self.rollouts = SimpleNamespace(launch=self._launch)
+        self.rewards: Any = None
+        self.ahead = SimpleNamespace(take=lambda step: self._launch(self.dealer.first(step), None))
 
     def collect(self, step: int) -> Collected:
         found = collect(self, step, _clock)  # type: ignore[arg-type]
         self.admission = found.admission
         return found
 
-    def _generate(self, requests: Sequence[Request]) -> list[Rollout]:
+    def _launch(self, requests: Sequence[Request], rewards: Any) -> Flight:
         self.asked.append(list(requests))
         generation = Generation(ids=(1, 2), logprobs=(-1.0, -1.0), sampled=(True, True), finish=Finish.STOP)
         response = Response(text="", thought="", answer="1", closed=True, leaked=False)
-        return [Rollout(request=r, generation=generation, response=response, versions=(0, 0)) for r in requests]
+        made = [Rollout(request=r, generation=generation, response=response, versions=(0, 0)) for r in requests]
+        return Flight.landed(made, lambda rollouts: self.score(rollouts))
 
     def _score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """A bad group has equal rewards; in a good one they alternate."""
@@ -179,7 +183,7 @@ def test_groups_that_are_compared_with_each_other_stand_or_fall_together() -> No
         """The draw at the first place is right in one mode and wrong in the other, the other draws are all right."""
         return [Score(value=float(r.request.place != first or r.request.mode == "long")) for r in rollouts]
 
-    run.rewards = SimpleNamespace(score=score)
+    run.score = score  # type: ignore[method-assign]
     found = run.collect(1)
     assert [g.dropped for g in found.groups if g.place == first] == ["", ""]
     assert {g.dropped for g in found.groups if g.place != first} == {"no_signal"}
@@ -198,13 +202,12 @@ def test_both_rules_of_admission_leave_vacancies() -> None:
     config = config_of("train.prompts_per_step=4", "admission.std_filter={ema_from_step: 1, filter_from_step: 2}")
     run = Fakes(config, mixture({"read": SIZE}, {"read": 1}), lambda request: True)
     run.collect(1)
-    run._score = None  # type: ignore[assignment, method-assign]
     low = run.dealer.first(2)[0].group
 
     def score(rollouts: Sequence[Rollout]) -> list[Score]:
         return [Score(value=(0.01 if r.request.group == low else 1.0) * (r.request.index % 2)) for r in rollouts]
 
-    run.rewards = SimpleNamespace(score=score)
+    run.score = score  # type: ignore[method-assign]
     found = run.collect(2)
     assert [g.dropped for g in found.groups if g.dropped] == ["low_std"]
     assert (found.rounds, len(found.groups)) == (1, 5)

@@ -18,7 +18,7 @@ from torch import Tensor
 from hybrid_rl.config import Config
 from hybrid_rl.errors import EngineMismatch, WorkerDied
 from hybrid_rl.workers.actor import ActorWorker
-from hybrid_rl.workers.cluster import InProcess
+from hybrid_rl.workers.cluster import InProcess, gather
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.setup import WorkerSetup
@@ -62,6 +62,10 @@ class Taker:
         if self._die and bucket.number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         self._receiver.take(bucket)
+
+    def load_buckets(self, *buckets: Bucket) -> None:
+        for bucket in buckets:
+            self.load_bucket(bucket)
 
     def weights(self) -> dict[str, Tensor]:
         return self._own
@@ -168,6 +172,9 @@ def test_between_processes(small_config: Callable[..., Config], monkeypatch: pyt
             ActorWeights(sender).send_to([taker])
             found: Mapping[str, Tensor] = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(3).items())
+            gather(ActorWeights(cluster.start(Sender, 4)).send_ahead([taker]))
+            found = taker.call("weights").result()
+            assert all(torch.equal(found[name], value) for name, value in parameters(4).items())
             with pytest.raises(WorkerDied, match="a Taker has died"):
                 ActorWeights(sender).send_to([taker, dying])
         finally:

@@ -1,4 +1,4 @@
-"""What dynamic sampling did in a step, as figures, and in words where it fell short."""
+"""How the groups of a step came about: how old they are, and what dynamic sampling did, and where it fell short."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from hybrid_rl.collecting import Collected
 from hybrid_rl.config import Config
 
 
-def collection_metrics(collected: Collected, config: Config) -> dict[str, float]:
-    """Figures of the groups of a step beside those of `step_metrics`, by the names of `hybrid_rl.insight.names`."""
+def collection_metrics(collected: Collected, config: Config, version: int) -> dict[str, float]:
+    """Figures of the groups of a step beside those of `step_metrics`, by the names of `hybrid_rl.insight.names`.
+
+    Args:
+        version: updates before that of the step.
+    """
     groups = collected.groups
     result: dict[str, float] = {}
+    if config.train.async_steps:
+        lags = [version - sample.rollout.versions[0] for group in groups for sample in group.samples]
+        result |= {"lag_mean": sum(lags) / len(lags), "lag_max": max(lags)}
+    if collected.hidden_s:
+        result["scoring_hidden_s"] = collected.hidden_s
     tokens: Counter[str] = Counter()
     for group in groups:
         if group.dropped:

@@ -76,6 +76,10 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
     samples = [sample for group in groups for sample in group.samples]
     rollouts = [sample.rollout for sample in samples]
     trained = max(figures.tokens[mode], 1)
+    importance = {
+        "importance_weight": figures.importance.get(mode, 0.0) / trained,
+        "importance_capped": figures.capped.get(mode, 0.0) / trained,
+    }
     return {
         "prompts": len(groups),
         **summarise(samples),
@@ -90,6 +94,7 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
         "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
         "entropy": figures.entropy[mode] / trained,
         "clip_fraction": figures.clipped[mode] / trained,
+        **(importance if mode in figures.importance else {}),
         "rollout_tokens": sum(rollout.num_sampled_tokens for rollout in rollouts),
         "update_tokens": sum(sample.rollout.num_sampled_tokens for sample in samples if sample.trained),
     }

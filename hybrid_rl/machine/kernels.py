@@ -101,7 +101,8 @@ def matmul_precision(precision: str) -> Iterator[None]:
     """oneDNN's setting for float32 matrix products inside the block (`torch.backends.mkldnn.matmul.fp32_precision`)."""
     import torch
 
-    setting: Any = torch.backends.mkldnn.matmul
+    # Made when torch is imported; its type stubs do not know it.
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = setting.fp32_precision
     setting.fp32_precision = precision
     try:

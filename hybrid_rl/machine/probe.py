@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def _gpu(device: torch.device, name: str) -> KernelChoice:
     calls: dict[tuple[str, str, str], Callable[[], Any]] = {}
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.randn(4096, 4096, device=device, dtype=dtype)
-        calls["plain", str(dtype).removeprefix("torch."), "large"] = _finished(lambda x=x: linear(x, x), device)
+        calls["plain", str(dtype).removeprefix("torch."), "large"] = _finished(partial(linear, x, x), device)
     seconds = _best(calls)
     rates = tuple(
         Rate(kernel=kernel, dtype=dtype, shape=shape, flops_per_s=2.0 * 4096**3 / seconds[kernel, dtype, shape])

@@ -14,7 +14,8 @@ from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.recorded import read_lines
 from hybrid_rl.preflight import Material
-from hybrid_rl.records import Finish, Generation, Outcome, Request, Rollout, Score
+from hybrid_rl.records import Outcome, Request, Rollout, Score
+from hybrid_rl.rollout_rows import belongs_to, rollout_of
 from hybrid_rl.run_folder import RunFolder
 
 
@@ -50,12 +51,12 @@ def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Ite
     for step, file in numbered:
         rows = list(read_lines(file))
         requests, used = _requests(rows, dealer, used, step, config)
-        if len(rows) != len(requests) or any(map(_differs, rows, requests)):
+        if len(rows) != len(requests) or not all(map(belongs_to, rows, requests)):
             raise RunFolderError(
                 f"{file} does not hold the responses that its config asks for; the data or the config has changed "
                 f"since the run"
             )
-        rollouts = [_rollout(row, request, material) for row, request in zip(rows, requests, strict=True)]
+        rollouts = [rollout_of(row, request, material.format) for row, request in zip(rows, requests, strict=True)]
         yield RecordedStep(
             step,
             rollouts,
@@ -81,27 +82,6 @@ def _requests(
         places += len(wanted)
         requests = requests + last
     return requests, used
-
-
-def _differs(row: Mapping[str, Any], request: Request) -> bool:
-    recorded = (row.get("group"), row.get("index"), row.get("gold"))
-    return recorded != (request.group, request.index, request.prompt.gold)
-
-
-def _rollout(row: Mapping[str, Any], request: Request, material: Material) -> Rollout:
-    generation = Generation(
-        ids=tuple(row["ids"]),
-        logprobs=tuple(row["logprobs"]),
-        sampled=tuple(row["sampled"]),
-        finish=Finish(row["finish"]),
-    )
-    oldest, newest = row["policy_versions"]
-    return Rollout(
-        request=request,
-        generation=generation,
-        response=material.format.parse(generation.ids, request.mode),
-        versions=(oldest, newest),
-    )
 
 
 def _score(row: Mapping[str, Any]) -> Score:

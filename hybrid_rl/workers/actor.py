@@ -11,11 +11,12 @@ import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.rules import loss_rules
-from hybrid_rl.machine.kernels import KernelChoice
+from hybrid_rl.machine.yardstick import Yardstick, linear_weights
 from hybrid_rl.policy import training_mode
 from hybrid_rl.run_folder import read_json
 from hybrid_rl.stages.supervised import SupervisedStage
 from hybrid_rl.updates.forward import group_logprobs
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.workers.setup import WorkerSetup
@@ -35,6 +36,7 @@ class ActorWorker:
         self._stage: SupervisedStage | None = None
         self._optimizer: PartOptimizer | None = None
         self._version = 0
+        self._reference_figures = ForwardFigures()
         self._buckets: list[list[Span]] = []
         self._rules = loss_rules(setup.config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
@@ -43,9 +45,10 @@ class ActorWorker:
     def ready(self) -> None:
         """Answers once the worker is up."""
 
-    def kernels(self) -> KernelChoice:
-        """What was found of the machine that updates run on."""
-        return self._kernels
+    def yardstick(self) -> Yardstick:
+        """What updates cost, and what their machine can do."""
+        dtype = str(self._policy.compute_dtype).removeprefix("torch.")
+        return Yardstick(kernels=self._kernels, linear_weights=linear_weights(self._policy.model), dtype=dtype)
 
     def warm_up(self, count: int) -> tuple[int, float]:
         """Take up to `count` supervised steps.
@@ -80,7 +83,13 @@ class ActorWorker:
         """As `ReferenceWorker.logprobs`, by the weights under the adapter. Only with `model.lora`."""
         assert self._policy.lora is not None
         with self._policy.lora.off(), self._kernels.matmul():
-            return group_logprobs(self._policy, groups, self._config.train.max_tokens_per_micro_batch)
+            budget = self._config.train.max_tokens_per_micro_batch
+            return group_logprobs(self._policy, groups, budget, self._reference_figures)
+
+    def take_reference_figures(self) -> ForwardFigures:
+        """As `ReferenceWorker.take_figures`."""
+        found, self._reference_figures = self._reference_figures, ForwardFigures()
+        return found
 
     def weight_buckets(self) -> int:
         """How many buckets the weights that are trained make."""

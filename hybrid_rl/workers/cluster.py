@@ -31,10 +31,20 @@ class Handle(Protocol):
 
 
 class Cluster(Protocol):
-    """Starts workers."""
+    """Starts workers.
+
+    Attributes:
+        overlaps: workers work while their caller goes on.
+    """
+
+    overlaps: bool
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         """Start a worker: `worker(*arguments)` in its own process, or here."""
+        ...
+
+    def adopt(self, pending: Pending) -> Pending:
+        """A call that a worker has made and handed on, for this process to wait for as for its own."""
         ...
 
     def close(self) -> None: ...
@@ -77,12 +87,17 @@ class InProcess:
 class LocalCluster:
     """The same worker classes in this process."""
 
+    overlaps = False
+
     def __init__(self, stop: StopSignal) -> None:
         self._stop = stop
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         made = worker(*arguments)
         return InProcess(lambda: made, self._stop)
+
+    def adopt(self, pending: Pending) -> Pending:
+        return pending
 
     def close(self) -> None:
         return None

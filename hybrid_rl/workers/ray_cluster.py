@@ -38,13 +38,21 @@ class _RayPending:
         self._references = references
         self._stop = stop
 
+    def __reduce__(self) -> tuple[type[_RayPending], tuple[Any, ...]]:
+        # As with handles: the user's wish to stop is not sent along.
+        return _RayPending, (self._name, self._references, None)
+
+    def watched(self, stop: StopSignal) -> _RayPending:
+        """The same call, waited for only as long as the user wants."""
+        return _RayPending(self._name, self._references, stop)
+
     def result(self, *, interruptible: bool = True) -> Any:
         """The value of the last reference, once all are there."""
         return [self._wait(reference, interruptible) for reference in self._references][-1]
 
     def _wait(self, reference: Any, interruptible: bool) -> Any:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import OwnerDiedError, RayActorError, RayTaskError
 
         ready = False
         while not ready:
@@ -61,7 +69,7 @@ class _RayPending:
                 cause.add_note(str(error))
                 raise cause from None
             raise
-        except RayActorError as error:
+        except (RayActorError, OwnerDiedError) as error:
             raise WorkerDied(
                 f"a {self._name} has died: its process crashed, was killed or ran out of memory"
             ) from error
@@ -122,6 +130,8 @@ class RayCluster:
         num_gpu_workers: how many workers want a GPU, to share out those that exist.
     """
 
+    overlaps = True
+
     def __init__(self, config: ClusterConfig, stop: StopSignal, num_gpu_workers: int) -> None:
         environment = quiet_environment()
         import ray
@@ -152,6 +162,10 @@ class RayCluster:
         remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(host)
         actor = remote.remote()
         return _RayHandle(worker.__name__, actor, actor.build.remote(worker, *arguments), self._stop)
+
+    def adopt(self, pending: Pending) -> Pending:
+        assert isinstance(pending, _RayPending)
+        return pending.watched(self._stop)
 
     def close(self) -> None:
         import ray

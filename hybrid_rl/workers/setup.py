@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hybrid_rl.config import Config
+from hybrid_rl.kept_media import keep_media
 from hybrid_rl.machine.cache import fingerprint, machine_kernels
 from hybrid_rl.machine.kernels import PLAIN, KernelChoice
 from hybrid_rl.policy import Policy, device_and_dtype, load_policy
@@ -47,6 +48,7 @@ class WorkerSetup:
         """Quiet the libraries and set the number of threads, the same in every worker and on every executor."""
         quiet_transformers()
         keep_freed_memory()
+        keep_media(self.config.machine.image_cache_mib)
         torch.set_num_threads(self.config.cluster.threads_per_worker or usable_cores())
 
 

@@ -22,10 +22,24 @@ class ActorWeights:
         Raises:
             WorkerDied: one of the workers did.
         """
-        count: int = self.actor.call("weight_buckets").result(interruptible=False)
         loading: list[Pending] = []
-        for number in range(count):
+        for number in range(self._count()):
             bucket = self.actor.call_kept("weight_bucket", number).result(interruptible=False)
             gather(loading, interruptible=False)
             loading = [receiver.call("load_bucket", bucket) for receiver in receivers]
         gather(loading, interruptible=False)
+
+    def send_ahead(self, receivers: Sequence[Handle]) -> list[Pending]:
+        """The same without waiting, for receivers that are at work: they take the weights when they have finished it.
+
+        Until then the object store holds one copy of the weights.
+        """
+        buckets = [
+            self.actor.call_kept("weight_bucket", number).result(interruptible=False) for number in range(self._count())
+        ]
+        # One call, so that nobody else's comes in between.
+        return [receiver.call("load_buckets", *buckets) for receiver in receivers]
+
+    def _count(self) -> int:
+        count: int = self.actor.call("weight_buckets").result(interruptible=False)
+        return count
