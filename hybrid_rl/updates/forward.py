@@ -13,8 +13,8 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
-from hybrid_rl.updates.packed import packed_batches, packed_logprobs
-from hybrid_rl.updates.padded import micro_batches, padded_logprobs
+from hybrid_rl.updates.packed import packed_batches, packed_logprobs, packed_tokens
+from hybrid_rl.updates.padded import micro_batches, padded_logprobs, padded_tokens
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.self_check import packs
 
@@ -24,6 +24,11 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
     if packs(policy, rows):
         return packed_batches(rows, max_tokens, policy.device)
     return micro_batches(rows, max_tokens)
+
+
+def forwarded_tokens(policy: Policy, rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> int:
+    """Tokens that go through the model with these micro-batches, padding included."""
+    return packed_tokens(rows, batches) if packs(policy, rows) else padded_tokens(rows, batches)
 
 
 def response_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory | None = None) -> ResponseLogprobs:

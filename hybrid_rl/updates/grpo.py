@@ -19,8 +19,9 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import batches_of, check_budget, group_rows, response_logprobs
+from hybrid_rl.updates.forward import batches_of, check_budget, forwarded_tokens, group_rows, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.padded import micro_batches, padded_tokens
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.vision_once import vision_once
 
@@ -34,6 +35,11 @@ class UpdateFigures:
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
             are the same.
+        forwarded_tokens: tokens that went through the model, padding included.
+        padded_tokens: tokens that would have in padded rows under the same budget.
+        vision_encodes: pictures that went through the vision tower; a slice of an image that is cut up is one.
+        unique_images: distinct pictures of each optimizer step, added up.
+        notices: what the user should be told of how responses were forwarded.
     """
 
     loss: float = 0.0
@@ -42,6 +48,11 @@ class UpdateFigures:
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    forwarded_tokens: int = 0
+    padded_tokens: int = 0
+    vision_encodes: int = 0
+    unique_images: int = 0
+    notices: list[str] = field(default_factory=list)
 
 
 def grpo_update(
@@ -107,6 +118,11 @@ def accumulate_gradient(
         for batch in batches:
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
+    figures.forwarded_tokens += forwarded_tokens(policy, rows, batches)
+    figures.padded_tokens += padded_tokens(rows, micro_batches(rows, config.max_tokens_per_micro_batch))
+    figures.vision_encodes += vision.encodes
+    figures.unique_images += vision.num_unique
+    figures.notices += policy.packing.take_notices()
 
 
 @dataclass(frozen=True, slots=True)
