@@ -41,7 +41,7 @@ def _notes(design: Design, trials: Sequence[Trial], rows: Sequence[Row]) -> list
     done = sum(len(row["seeds"]) for row in rows)
     notes = []
     if done < len(trials):
-        notes.append(f"Not finished: {done} of {len(trials)} runs.")
+        notes.append(f"Unfinished: {done} of {len(trials)} runs are done.")
     if any(len(row["seeds"]) == 1 for row in rows):
         notes.append("With one seed there is no interval: nothing is known of how much seeds differ.")
     if design.equal == "tokens":
