@@ -19,6 +19,7 @@ from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
+from hybrid_rl.scorer_pool.nursery import end_shared_nursery
 from hybrid_rl.scoring import actor_specs
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
@@ -103,6 +104,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         if resume is not None:
             stack.enter_context(resume.held())
         config, folder, material, start = _check(config, resume)
+        if config.cluster.executor == "ray":
+            end_shared_nursery()  # it has read references; the run's scorers belong to its reward workers
         stop = stack.enter_context(StopSignal())
         view = stack.enter_context(make_view(config.run.live))
         for topic, sentence in describe_plan(config, material, str(folder.path), start.sentence):
