@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.digit_preferences import one_digit_wrong
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.data.measures import FORMS, KINDS, Measurements, wording
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.studies.synthetic_preferences import one_digit_wrong
 from rewards.spelled_quantity import spelled_quantity
 from rewards.text_match import text_match
 
 
 def test_wordings_by_hand() -> None:
-    assert [wording(42, "long", form) for form in FORMS] == [
+    assert [wording(42, "wide", form) for form in FORMS] == [
         "42 cm",
         "42 centimetres",
         "forty-two cm",

@@ -16,7 +16,7 @@ from hybrid_rl.images import inline_png
 from hybrid_rl.protocols import Split
 from hybrid_rl.records import Message, Prompt, stable_seed
 
-KINDS = {"long": ("cm", "centimetres"), "heavy": ("kg", "kilograms"), "old": ("s", "seconds")}
+KINDS = {"wide": ("cm", "centimetres"), "heavy": ("kg", "kilograms"), "old": ("s", "seconds")}
 """Adjective of the question: symbol and name of the unit."""
 FORMS = ("digits_symbol", "digits_name", "words_symbol", "words_name")
 _DIGITS = 2
@@ -102,7 +102,7 @@ class Measurements:
 
 
 def wording(number: int, kind: str, form: str) -> str:
-    """A quantity in one of the `FORMS`: 42, "long", "words_symbol" -> "forty-two cm"."""
+    """A quantity in one of the `FORMS`: 42, "wide", "words_symbol" -> "forty-two cm"."""
     figure, _, unit = form.partition("_")
     return f"{number if figure == 'digits' else in_words(number)} {KINDS[kind][unit == 'name']}"
 
