@@ -134,6 +134,9 @@ def test_an_empty_or_unreadable_reference_is_no_verdict(gold: str) -> None:
         (r"5 \frac{\text{km}}{\text{h}}", "5 km/h", 1),
         (r"18 \frac{km}{h}", "5 m/s", 1),
         (r"9.8 \frac{\text{m}}{\text{s}^2}", "9.8 m/s^2", 1),
+        (r"\frac{5 \text{ km}}{\text{h}}", "5 km/h", 1),
+        (r"\frac{5 \text{ km}}{\text{h}}", "5 m/s", 0),
+        (r"\frac{5a}{b}", "5", 0),
         (r"5 \frac{\text{m}}{\text{s}}", "5 km/h", 0),
         (r"5 \frac{\text{km}}{\text{h}}", r"5 \frac{\text{h}}{\text{km}}", 0),
         (r"5\frac{m}{s}", "5", 0),  # variables

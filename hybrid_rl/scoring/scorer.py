@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,13 +103,14 @@ class Scorer:
         self._runners.begin()
 
     def check_services(self) -> None:
-        """Ask each reward that can tell whether it can work, as one that needs a server."""
+        """Ask each reward that can tell whether it can work in these modes, as one that needs a server."""
         for placed in self._placed.values():
             check = getattr(placed.reward.function, "check", None)
             if check is None:
                 continue
+            wanted = {"modes": tuple(self._wants_thought)} if "modes" in inspect.signature(check).parameters else {}
             try:
-                check()
+                check(**wanted)
             except UserError as error:
                 part = f"rewards.{placed.spec.name}: "
                 raise PluginError(part + str(error).removeprefix(part)) from error

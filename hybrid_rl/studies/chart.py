@@ -11,6 +11,7 @@ from hybrid_rl.insight import charts, palette
 from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.insight.visible import one_line
 from hybrid_rl.studies.curves import CurvePoint
+from hybrid_rl.studies.training import TrainingCurves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,16 @@ def tokens_chart(mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -
             )
         )
     return charts.line_chart([line for line in lines if line.values], share=True, full_scale=True, wide=True)
+
+
+def steps_chart(measure: str, mode: str, rows: Sequence[Mapping[str, Any]], training: TrainingCurves) -> str:
+    """A measure of the training in a mode over the steps, as SVG."""
+    lines = []
+    for place, row in enumerate(rows):
+        points = training.get(row["name"], {}).get(measure, {}).get(mode, [])
+        steps, values = [float(point.step) for point in points], [point.mean for point in points]
+        lines.append(charts.Line(place=place, steps=steps, values=values))
+    return charts.line_chart([line for line in lines if line.values], share=measure == "score")
 
 
 def _against_tokens(axes: Axes, mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -> None:

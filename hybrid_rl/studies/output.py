@@ -12,6 +12,7 @@ from hybrid_rl.studies.design import Design, Trial
 from hybrid_rl.studies.page import render
 from hybrid_rl.studies.results import read_outcomes
 from hybrid_rl.studies.table import Row, make_table, to_csv, to_markdown
+from hybrid_rl.studies.training import training_curves
 
 
 def write_results(design: Design, trials: Sequence[Trial]) -> None:
@@ -21,6 +22,7 @@ def write_results(design: Design, trials: Sequence[Trial]) -> None:
     if not rows:
         return
     curves = make_curves(outcomes)
+    training = training_curves({name: [run.training for run in runs] for name, runs in outcomes.items() if runs})
     kinds = list(design.base.modes.kinds)
     # `modes.long_ratio` is the share of the second of two kinds.
     reached = find_reached(design.arms, curves, kinds[1]) if len(kinds) == 2 else []
@@ -29,9 +31,9 @@ def write_results(design: Design, trials: Sequence[Trial]) -> None:
     write_atomically(folder / "table.json", json.dumps(rows, indent=2) + "\n")
     write_atomically(folder / "table.csv", to_csv(rows))
     write_atomically(folder / "table.md", to_markdown(rows) + "".join(f"\n{note}\n" for note in notes))
-    write_atomically(folder / "curves.json", json.dumps(as_json(curves, reached), indent=2) + "\n")
+    write_atomically(folder / "curves.json", json.dumps(as_json(curves, reached, training), indent=2) + "\n")
     draw(rows, curves, folder / "ablation.png")
-    write_atomically(folder / "ablation.html", render(design, rows, curves, notes))
+    write_atomically(folder / "ablation.html", render(design, rows, curves, training, notes))
 
 
 def _notes(design: Design, trials: Sequence[Trial], rows: Sequence[Row]) -> list[str]:

@@ -102,6 +102,7 @@ _TAIL = re.compile(
 _TEMPERATURE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z]))")
 _ONE_UNIT = r"\s*(?:\\text\s*\{([^{}]*)\}|([A-Za-zμ]+))\s*(\^\s*(?:\d|\{\s*\d\s*\}))?\s*"
 _UNIT_FRACTION = re.compile(rf"(?<=[\d\s)}}])\\frac\s*\{{{_ONE_UNIT}\}}\s*\{{{_ONE_UNIT}\}}\s*\Z")
+_NUMBER_ABOVE = re.compile(r"\\frac\s*\{\s*([-+]?[\d.,]+)(?=\s*(?:\\text|[A-Za-zμ]))")
 _PERCENT = re.compile(r"(?<=[\d\s})])(?:\\text\s*\{\s*)?(?:percent(?:age)?|per cent|pct|Percent)\b\.?\s*\}?")
 _SCALE = re.compile(r"(?<=[\d\s}])(?:\\text\s*\{\s*)?(thousand|million|billion|trillion)\b\s*(\})?")
 _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -120,6 +121,9 @@ def split_unit(text: str, *, glued_letters: bool) -> tuple[str, str] | None:
 
     `glued_letters`: a single letter that touches the number (`3s`) is a unit too; it may be a variable.
     """
+    if above := _NUMBER_ABOVE.match(text):  # the number in front of the fraction: \frac{5 km}{h}
+        moved = _UNIT_FRACTION.sub(_fraction_of_units, f"{above[1]} \\frac{{{text[above.end() :]}")
+        text = text if "\\frac" in moved else moved
     text = _UNIT_FRACTION.sub(_fraction_of_units, text)
     text = _TEMPERATURE.sub(lambda m: f" \\text{{deg{m[1] or m[2]}}}", text)
     currency = next((sign for sign in CURRENCIES if sign in text), "")
