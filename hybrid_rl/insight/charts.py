@@ -180,8 +180,14 @@ def line_chart(lines: Sequence[Line], *, share: bool = False, full_scale: bool =
         return _svg(figure)
 
 
-def stacked_chart(steps: Sequence[float], layers: Sequence[Sequence[float]], *, wide: bool = False) -> str:
-    """Layers on top of each other, in the colours of the phases."""
+def stacked_chart(
+    steps: Sequence[float], layers: Sequence[Sequence[float]], *, share: bool = False, wide: bool = False
+) -> str:
+    """Layers on top of each other, in the colours of the phases.
+
+    Args:
+        share: the layers are shares that add up to 1; the axis is in percent and ends there.
+    """
     import matplotlib
 
     smooth = len(steps) > SMOOTH_FROM
@@ -199,4 +205,6 @@ def stacked_chart(steps: Sequence[float], layers: Sequence[Sequence[float]], *, 
             axes.stackplot(thin(steps), shown, colors=colours, linewidth=0, alpha=0.92)
             axes.margins(x=0)
         axes.set_ylim(bottom=0)
+        if share:
+            _percent_axis(axes, 1.0)
         return _svg(figure)
