@@ -106,7 +106,6 @@ class Recorder:
         wall_s: dict[str, float],
     ) -> None:
         config, groups = self._run.config, collected.groups
-        learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
             groups,
             figures,
@@ -114,7 +113,6 @@ class Recorder:
             wall_s,
             step=step,
             version=version,
-            learning_rate=learning_rate,
             shares=self._run.modes.shares(step),
             thoughts=self._run.grouping.thoughts,
         )
