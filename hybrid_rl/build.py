@@ -5,21 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hybrid_rl.ahead import Ahead, stored_rollouts
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
 from hybrid_rl.config import Config
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
 from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.machine.sentences import describe_kernels
+from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
-from hybrid_rl.scoring import actor_specs
+from hybrid_rl.scoring import actor_specs, place_rewards
+from hybrid_rl.scoring.stages import stages_of
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.cluster import Cluster, LocalCluster
@@ -29,7 +34,7 @@ from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.served_policy import ServedPolicy
-from hybrid_rl.workers.setup import WorkerSetup
+from hybrid_rl.workers.setup import WorkerSetup, measured_first
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Run:
     """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
+        yardstick: what updates cost, and what their machine can do.
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
         admission: what admission remembers of these steps.
@@ -47,13 +53,16 @@ class Run:
     folder: RunFolder
     material: Material
     modes: ModeSchedule
+    dealer: Dealer
     grouping: Grouping
     actor: Actor
     rollouts: RolloutPool
     rewards: RewardPool
+    ahead: Ahead
     reference: Reference
     view: View
     stop: StopSignal
+    yardstick: Yardstick
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -78,6 +87,7 @@ class _Start:
         reference: folder of the reference.
         warm_up_needed: see `Run`.
         done: training steps done.
+        checkpoint: that an interrupted run goes on from.
         admission: see `Run`.
         sentence: the same for people.
     """
@@ -88,6 +98,7 @@ class _Start:
     warm_up_needed: bool
     done: int
     sentence: str
+    checkpoint: Path | None = None
     admission: AdmissionState = field(default_factory=AdmissionState)
 
 
@@ -114,23 +125,38 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
+        yardstick = actor.yardstick()
+        for topic, sentence in describe_kernels(yardstick.kernels):
+            view.note(f"{topic:<12} {sentence}")
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
         else:
             folder.forget_after(start.done)
+        modes = mode_schedule(config)
+        dealer = Dealer(config, material.prompts, modes)
         run = Run(
             config=config,
             folder=folder,
             material=material,
-            modes=mode_schedule(config),
+            modes=modes,
+            dealer=dealer,
             grouping=make_grouping(config, {mode: material.format.thought(mode) for mode in config.modes.kinds}),
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
+            ahead=Ahead(
+                dealer,
+                rollouts,
+                rewards,
+                steps=config.train.async_steps,
+                last=config.run.steps,
+                stored=stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {},
+            ),
             reference=reference,
             view=view,
             stop=stop,
+            yardstick=yardstick,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,
@@ -182,6 +208,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             done=0 if in_warm_up else checkpoint.step,
             admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
             sentence=f"goes on from {path}",
+            checkpoint=checkpoint.path,
         )
     cached = cache_folder(config) if warm_up and config.warmup is not None and config.warmup.cache else None
     if cached is not None and (cached / "config.json").is_file():
@@ -210,23 +237,25 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
 def _start_workers(
     config: Config, cluster: Cluster, material: Material, start: _Start
 ) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
-    others = WorkerSetup(config=config, checkpoint=start.others)
-    actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
+    measured = measured_first(config)
+    others = WorkerSetup(config=config, checkpoint=start.others, measured=measured)
+    actor = Actor(cluster.start(ActorWorker, replace(others, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
     reference: Reference = AdapterOff(actor)
     initial = None
     if config.model.lora is None:
-        initial = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
-        reference = SeparateReference(cluster, initial)
+        initial = cluster.start(ReferenceWorker, replace(others, checkpoint=start.reference))
+        reference = SeparateReference(initial)
     policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [
         cluster.start(RewardWorker, config, material.wants_thought, policy, hosts, gpu=False)
         for _ in range(config.cluster.reward_workers)
     ]
-    shares = {name: part.max_error_share for name, part in config.rewards.items()}
+    stages = stages_of(place_rewards(config.rewards, config.search))
     beside = [host.handle for host in hosts.values()]
-    return actor, RolloutPool(cluster, rollouts), RewardPool(rewards, shares, beside), reference
+    pool = RolloutPool(cluster, rollouts, ahead=config.train.async_steps > 0)
+    return actor, pool, RewardPool(rewards, config.rewards, stages, beside), reference
 
 
 def _short(path: Path) -> str:

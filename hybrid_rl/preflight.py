@@ -92,6 +92,8 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
     scorer.check_services()
+    if config.train.async_steps:
+        scorer.check_without_policy()
     _check_engine(config)
     check_loggers(config.log)
     _check_metric_names(config, looked_at)

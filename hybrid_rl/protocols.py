@@ -5,11 +5,8 @@ Where a config key takes a `target`, it names one of these by `module:name` or `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
 
 from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response, Score
 
@@ -30,8 +27,6 @@ Split = Literal["train", "eval"]
 Thought = Literal["opened", "closed", "free"]
 """What the beginning of a response leaves in a mode: an open think block, a closed (empty) one, or the choice to the
 model."""
-Weights = Mapping[str, npt.NDArray[np.generic]]
-"""Parameter name -> array. bfloat16 tensors travel as uint16 views; `hybrid_rl.workers.weights` converts."""
 
 
 @runtime_checkable
@@ -215,6 +210,24 @@ class RolloutEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingEngine(RolloutEngine, Protocol):
+    """An engine that hands out generations as they finish, so that these are scored while it goes on.
+
+    Laws: `stream` yields each request once; `generate` returns the same generations, in the order of the requests. The
+    order of a stream may depend on anything, what a generation holds may not. Weights stay until the stream is
+    exhausted or closed; closed early, it drops what is in flight, and the engine can be called again.
+    """
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
+        """Pairs of a request's place in `requests` and its generation, each as soon as it is finished.
+
+        The engine works while the next pair is asked for, and rests between. Scoring begins with whole groups, so an
+        engine that has the choice finishes the responses of a group near to each other.
+        """
+        ...
+
+
 class ModeSchedule(Protocol):
     """Decides which prompt is answered in which mode: a pure function of the step, so that a run resumes anywhere."""
 
@@ -233,6 +246,8 @@ class Estimator(Protocol):
     Attributes (plain ones will do):
         normalizer: the token weights it is published with, a name of `hybrid_rl.algorithm.normalizer`.
         clip_low, clip_high: the clip range it is published with.
+        importance_correction: may be left out; True where the loss of a token can be multiplied by a weight of the
+            token (`train.async_steps`).
     """
 
     @property

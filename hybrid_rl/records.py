@@ -220,6 +220,8 @@ class Sample:
         advantages: one value per token; scalar estimators repeat theirs [L].
         trained: False where the sample is left out of the loss (no score, or a truncation that is masked).
         mode_token: the first token is trained as the choice of the mode, even where the engine forced it.
+        start_logprobs: log-probability of each token under the policy that the training step began with, nats [L];
+            empty where the loss takes those of its own forward pass.
     """
 
     rollout: Rollout
@@ -227,6 +229,7 @@ class Sample:
     advantages: tuple[float, ...]
     trained: bool
     mode_token: bool = False
+    start_logprobs: tuple[float, ...] = ()
 
     @property
     def loss_mask(self) -> tuple[bool, ...]:

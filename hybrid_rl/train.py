@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hybrid_rl.algorithm.admission import admit
-from hybrid_rl.algorithm.modes import deal_requests
 from hybrid_rl.build import Run, open_run
+from hybrid_rl.collecting import collect
 from hybrid_rl.config import Config
 from hybrid_rl.insight.recorder import Recorder
 from hybrid_rl.run_folder import RunFolder
@@ -56,16 +55,8 @@ def train(run: Run) -> dict[str, Any]:
 def train_step(run: Run, step: int, record: Recorder) -> None:
     """One GRPO step. Until the update begins it can be abandoned without a trace."""
     config, clock = run.config, record.phases()
-    with clock("generate"):
-        prompts = run.material.prompts.draw(step, config.train.prompts_per_step)
-        counts = run.modes.assign(step, prompts, config.train.responses_per_prompt)
-        shares = run.modes.shares(step)
-        requests = deal_requests(prompts, counts, config.modes, step=step, seed=config.run.seed, shares=shares)
-        rollouts = run.rollouts.generate(requests)
-    with clock("score"):
-        scores = run.rewards.score(rollouts)
-        scored = run.grouping.groups(rollouts, scores, step)
-        groups, admission = admit(scored, run.admission, config.admission, step)
+    collected = collect(run, step, clock)
+    groups = collected.groups
     with clock("reference"):
         asked = config.train.kl_coefficient > 0 or step % config.train.reference_every_steps == 0
         reference = run.reference.logprobs(groups) if asked else None
@@ -74,5 +65,5 @@ def train_step(run: Run, step: int, record: Recorder) -> None:
         version, figures = run.actor.update(groups, reference)
     with clock("sync"):
         run.rollouts.load_weights(run.actor.weights())
-    run.admission = admission
-    record.step(step, version, groups, figures, reference, clock.wall_s)
+    run.admission = collected.admission
+    record.step(step, version, collected, figures, reference, clock.wall_s)

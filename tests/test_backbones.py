@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, hand_over
 from other_models import MODELS, WITH_IMAGES, save
 from PIL import Image, ImageDraw
 from test_lora import groups_of, setup_of
@@ -202,8 +202,8 @@ def test_an_adapter_on_another_model(name: str, folders: Path) -> None:
     groups = groups_of(config, worker)
     assert actor.update(groups, None)[1].ratio_deviation < 1e-4
     actor.update(groups, None)
-    assert all("language_model" in parameter for parameter in actor.weights().arrays)
-    worker.load_weights(actor.weights())
+    assert all("language_model" in parameter for parameter in actor._policy.trained_parameters())
+    hand_over(actor, worker)
     moved = groups_of(config, worker)
     sampled = [s.rollout.generation.logprobs for group in moved for s in group.samples]
     reference = [row for group in actor.reference_logprobs(moved) for row in group]

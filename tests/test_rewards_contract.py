@@ -426,7 +426,7 @@ def test_actor_rewards_live_in_workers_of_their_own(folder: Path, make_rollout: 
                 cluster.start(RewardWorker, config, {"short": False, "long": True}, None, hosts, gpu=False)
                 for _ in range(2)
             ]
-            pool = RewardPool(workers, {}, [host.handle for host in hosts.values()])
+            pool = RewardPool(workers, {}, others=[host.handle for host in hosts.values()])
             pool.ready()
             scores = pool.score(grouped(make_rollout, ["7"] * 2, "a") + grouped(make_rollout, ["7"] * 3, "b"))
             assert {part or 0 for part in parts(scores, "big")} in ({102.0, 203.0}, {103.0, 202.0})

@@ -80,3 +80,13 @@ class Group:
     @property
     def mode(self) -> str:
         return self.samples[0].rollout.request.mode
+
+    @property
+    def name(self) -> str:
+        """`group` of its requests."""
+        return self.samples[0].rollout.request.group
+
+    @property
+    def place(self) -> int:
+        """Of the draw of its prompt in the step."""
+        return self.samples[0].rollout.request.place

@@ -42,6 +42,7 @@ class GroupEstimator:
     Attributes:
         scale: how `group_advantages` scales deviations from the mean.
         loss: of `hybrid_rl.algorithm.policy_loss`.
+        importance_correction: see `hybrid_rl.algorithm.importance`.
     """
 
     scale: Scale = "std"
@@ -49,6 +50,7 @@ class GroupEstimator:
     normalizer: str = "mode_balanced"
     clip_low: float = 0.2
     clip_high: float = 0.2
+    importance_correction: bool = True
 
     def advantages(self, rewards: Sequence[float | None], *, eps: float, min_std: float) -> GroupAdvantage:
         return group_advantages(rewards, eps=eps, min_std=min_std, scale=self.scale)
@@ -61,7 +63,13 @@ grpo = GroupEstimator(clip_high=0.28)
 dapo = GroupEstimator(clip_high=0.28, normalizer="token_mean")
 dr_grpo = GroupEstimator(scale="none", normalizer="constant")
 rloo = GroupEstimator(scale="leave_one_out")
-gspo = GroupEstimator(loss=sequence_clipped_loss, normalizer="sequence_mean", clip_low=3e-4, clip_high=4e-4)
+gspo = GroupEstimator(
+    loss=sequence_clipped_loss,
+    normalizer="sequence_mean",
+    clip_low=3e-4,
+    clip_high=4e-4,
+    importance_correction=False,
+)
 cispo = GroupEstimator(loss=weighted_logprob_loss, normalizer="token_mean", clip_low=1.0, clip_high=4.0)
 
 BUILT_IN = {name: f"{__name__}:{name}" for name in ("grpo", "dapo", "dr_grpo", "rloo", "gspo", "cispo")}

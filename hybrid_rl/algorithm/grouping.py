@@ -43,6 +43,8 @@ class Grouping:
         eps, min_std: see `group_advantages`.
         mode_tokens: the token that chooses a mode is trained, in modes that have one.
         total_steps: of the run.
+        whole_draws: the groups of a draw belong together, because they are compared with each other, or because they
+            are single responses of a draw in several modes.
     """
 
     estimator: Estimator
@@ -54,6 +56,7 @@ class Grouping:
     min_std: float
     mode_tokens: bool
     total_steps: int
+    whole_draws: bool = False
 
     def groups(self, rollouts: Sequence[Rollout], scores: Sequence[Score], step: int) -> list[Group]:
         """Groups in the order of the rollouts.
@@ -175,6 +178,7 @@ def make_grouping(config: Config, thoughts: Mapping[str, Thought]) -> Grouping:
         min_std=train.min_reward_std,
         mode_tokens=baseline.needs_mode_token or config.modes.forced_tokens == "importance",
         total_steps=config.run.steps,
+        whole_draws=baseline.joint or baseline.paired or config.modes.assign == "per_rollout",
     )
 
 

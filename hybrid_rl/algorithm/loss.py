@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hybrid_rl.algorithm.estimators import grpo
+from hybrid_rl.algorithm.importance import Importance, truncated_importance
 from hybrid_rl.algorithm.policy_loss import MAX_LOG_RATIO, TokenBatch
 from hybrid_rl.protocols import Estimator
 
@@ -27,12 +28,14 @@ class TokenLoss:
         kl: k3 estimate of KL(policy || reference), nats.
         ratio: importance ratio pi / pi_old, detached.
         clipped: True where the clip is active.
+        importance: weights that are in `policy`; None where there are none.
     """
 
     policy: Tensor
     kl: Tensor
     ratio: Tensor
     clipped: Tensor
+    importance: Importance | None = None
 
 
 def token_loss(
@@ -45,6 +48,8 @@ def token_loss(
     clip_high: float,
     estimator: Estimator = grpo,
     responses_N: Tensor | None = None,
+    importance_cap: float | None = None,
+    start_logprobs_N: Tensor | None = None,
 ) -> TokenLoss:
     """Loss of each token under an estimator, and its k3.
 
@@ -52,15 +57,24 @@ def token_loss(
 
     Args:
         responses_N: which response each token belongs to; without it, all are one response.
+        importance_cap: correct for what the policy has changed between sampling and the beginning of the step
+            (`hybrid_rl.algorithm.importance`); None: the tokens are on-policy at its beginning.
+        start_logprobs_N: under the policy that the step began with; without them, that is the policy as it is.
     """
     if responses_N is None:
         responses_N = torch.zeros_like(logprobs_N, dtype=torch.long)
+    importance = None
+    if importance_cap is not None:
+        start_logprobs_N = logprobs_N.detach() if start_logprobs_N is None else start_logprobs_N
+        importance = truncated_importance(start_logprobs_N, old_logprobs_N, importance_cap)
+        old_logprobs_N = start_logprobs_N
     tokens = TokenBatch(logprobs_N, old_logprobs_N, advantages_N, responses_N)
     terms = estimator.policy_loss(tokens, clip_low=clip_low, clip_high=clip_high)
     difference_N = (reference_logprobs_N - logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return TokenLoss(
-        policy=terms.loss,
+        policy=terms.loss if importance is None else importance.weight_N * terms.loss,
         kl=difference_N.exp() - difference_N - 1,
         ratio=terms.ratio,
         clipped=terms.clipped,
+        importance=importance,
     )

@@ -67,6 +67,7 @@ def deal_requests(
     step: int,
     seed: int,
     shares: Mapping[str, float] | None = None,
+    first_place: int = 0,
 ) -> list[Request]:
     """The requests of a step: for each prompt as many as counted in each mode, those of a mode adjacent.
 
@@ -75,9 +76,10 @@ def deal_requests(
 
     Args:
         shares: by mode, the probability with which a response is assigned to it; 1 where it does not matter.
+        first_place: place of the first prompt in the step; the others follow.
     """
     requests = []
-    for place, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
+    for place, (prompt, count) in enumerate(zip(prompts, counts, strict=True), first_place):
         for mode, num_responses in count.items():
             kind = config.kinds[mode]
             for index in range(num_responses):

@@ -29,8 +29,18 @@ class StdFilterConfig(Section):
         return self
 
 
-class AdmissionConfig(Section):
-    """What happens to scored groups before they are trained on. Groups that are left out are not replaced."""
+class DynamicSamplingConfig(Section):
+    """DAPO's: groups without signal are left out and replaced by fresh prompts of the same source and mode."""
 
+    max_rounds: int = Field(default=3, ge=0)
+    """Most times that a step samples again for what was left out. 0: it is left out and not replaced."""
+
+
+class AdmissionConfig(Section):
+    """What happens to scored groups before they are trained on."""
+
+    dynamic_sampling: DynamicSamplingConfig | None = None
+    """Leave out groups without signal, in which no response differs from its baseline, and replace whatever is left
+    out, by this or another rule, in its own mode. Unset: neither."""
     std_filter: StdFilterConfig | None = None
     """Leave out groups whose rewards hardly differ. Unset: none; `{}` for RLPR's values."""

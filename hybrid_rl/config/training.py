@@ -69,6 +69,11 @@ class TrainConfig(Section):
     """Weight of the KL term (k3) against the reference in the loss."""
     reference_every_steps: int = Field(default=1, ge=1)
     """Steps between measurements of the KL metric; with a KL term the reference is asked in every step."""
+    async_steps: int = Field(default=0, ge=0)
+    """Steps that rollouts may be ahead of the learner: they are sampled while it trains, by weights at most so many
+    updates old, and corrected by importance weights. 0: every step samples with the newest weights."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """With `async_steps`: bound C of a token's importance weight, min(ratio, C)."""
     on_policy_tolerance: float | None = Field(default=None, gt=0)
     """Largest |ratio - 1| accepted in the first step. Unset: 1e-3 in float32, 0.3 in bfloat16."""
 

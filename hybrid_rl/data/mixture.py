@@ -34,7 +34,7 @@ class Mixture:
         self._sources = dict(sources)
         self._shares = [float(weights[name]) for name in sources]
         self._seed = seed
-        self._orders: dict[str, tuple[int, npt.NDArray[np.int64]]] = {}
+        self._orders: dict[tuple[str, bool], tuple[int, npt.NDArray[np.int64]]] = {}
 
     def draw(self, step: int, num_prompts: int) -> list[Prompt]:
         """The prompts of a step, source by source.
@@ -76,16 +76,28 @@ class Mixture:
             raise DataError(f"there is no prompt {number}: source '{name}' ends before it, with {len(source)} prompts")
         return source[before[grown[0]]]
 
+    def spare(self, name: str, number: int) -> Prompt:
+        """The `number`th spare prompt of a source, from 0, to replace one that was drawn.
+
+        The orders of `draw` from their ends, so that a spare prompt is new to the run until the two meet.
+        """
+        source = self._sources[name]
+        epoch, place = divmod(number, len(source))
+        return source[int(self._order(name, epoch, spare=True)[len(source) - 1 - place])]
+
     def _index(self, name: str, number: int) -> int:
         """Which prompt of the source is the `number`th drawn from it over the whole run."""
-        size = len(self._sources[name])
-        epoch, place = divmod(number, size)
-        cached = self._orders.get(name)
+        epoch, place = divmod(number, len(self._sources[name]))
+        return int(self._order(name, epoch, spare=False)[place])
+
+    def _order(self, name: str, epoch: int, *, spare: bool) -> npt.NDArray[np.int64]:
+        """The order of a source in an epoch. The last one that either reader has asked for is kept."""
+        cached = self._orders.get((name, spare))
         if cached is None or cached[0] != epoch:
             shuffler = np.random.default_rng(stable_seed("epoch order", self._seed, name, epoch))
-            cached = (epoch, shuffler.permutation(size))
-            self._orders[name] = cached
-        return int(cached[1][place])
+            cached = (epoch, shuffler.permutation(len(self._sources[name])))
+            self._orders[name, spare] = cached
+        return cached[1]
 
 
 def _check(sources: Mapping[str, PromptSource], weights: Mapping[str, float]) -> None:

@@ -36,6 +36,7 @@ def step_metrics(
         thoughts: what each mode leaves open.
     """
     samples = [sample for group in groups for sample in group.samples]
+    kept = sum(len(group.samples) for group in groups if not group.dropped)
     tokens = sum(sample.rollout.num_sampled_tokens for sample in samples)
     result: dict[str, float] = {
         "step": step,
@@ -51,7 +52,7 @@ def step_metrics(
         chosen = [g for g, group in enumerate(groups) if group.mode == mode]
         mode_groups = [groups[g] for g in chosen]
         values = _mode_metrics(mode_groups, figures, mode)
-        values["share"] = sum(len(group.samples) for group in mode_groups) / len(samples)
+        values["share"] = sum(len(group.samples) for group in mode_groups if not group.dropped) / max(kept, 1)
         if mode in shares:
             values["share_asked"] = shares[mode]
         if reference is not None:
@@ -75,6 +76,10 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
     samples = [sample for group in groups for sample in group.samples]
     rollouts = [sample.rollout for sample in samples]
     trained = max(figures.tokens[mode], 1)
+    importance = {
+        "importance_weight": figures.importance.get(mode, 0.0) / trained,
+        "importance_capped": figures.capped.get(mode, 0.0) / trained,
+    }
     return {
         "prompts": len(groups),
         **summarise(samples),
@@ -89,6 +94,7 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
         "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
         "entropy": figures.entropy[mode] / trained,
         "clip_fraction": figures.clipped[mode] / trained,
+        **(importance if mode in figures.importance else {}),
         "rollout_tokens": sum(rollout.num_sampled_tokens for rollout in rollouts),
         "update_tokens": sum(sample.rollout.num_sampled_tokens for sample in samples if sample.trained),
     }

@@ -13,7 +13,12 @@ RUN_METRICS: dict[str, str] = {
     "loss": "GRPO loss of the step, nats",
     "grad_norm": "norm of the gradient before clipping (mean over the optimizer steps of the step)",
     "learning_rate": "base learning rate",
-    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first, on-policy mini-batch",
+    "ratio_deviation": "largest |ratio - 1| of a sampled token in the first mini-batch, which is on-policy but for "
+    "`train.async_steps`",
+    "lag_mean": "with `train.async_steps`: updates that the weights of the step are ahead of those that sampled, mean",
+    "lag_max": "the largest of these",
+    "scoring_hidden_s": "seconds of scoring that were hidden behind the generation of other rollouts",
+    "refill_rounds": "with dynamic sampling: how often the step sampled again for dropped groups",
     "tokens_per_s": "sampled response tokens per second of the whole step",
 }
 """Keys without a mode."""
@@ -21,9 +26,23 @@ RUN_METRICS: dict[str, str] = {
 PHASES = ("generate", "score", "reference", "update", "sync")
 """`wall_s/PHASE`: seconds of the step spent in the phase."""
 
+PHASE_FIGURES: dict[str, str] = {
+    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did",
+    "padding": "share of the positions that went through the model without a token",
+    "peak_share": "matrix products of the decoder a second, as a share of the best rate that the machine was measured "
+    "to reach; without attention and vision tower",
+    "bandwidth_share": "weights read a second in sampling, as a share of the measured copy bandwidth; without keys and "
+    "values",
+    "encodes_per_image": "images, or slices of them, that went through the vision tower, for each different one",
+}
+"""`FIGURE/PHASE` of the phases `WORKING_PHASES`, where it is known (docs/performance.md)."""
+
+WORKING_PHASES = ("generate", "reference", "update")
+"""Phases that send tokens through a model."""
+
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
-    "share": "share of the step's responses that are in the mode",
+    "share": "share of the step's responses, but for those of dropped groups, that are in the mode",
     "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
     "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
     "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "
@@ -46,7 +65,11 @@ MODE_METRICS: dict[str, str] = {
     "entropy": "mean entropy of the policy at trained tokens, nats",
     "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
     "clip_fraction": "share of trained tokens where the clip is active",
+    "importance_weight": "with `train.async_steps`: mean importance weight of trained tokens",
+    "importance_capped": "share of trained tokens whose importance weight is at its bound",
     "rollout_tokens": "sampled response tokens",
+    "dropped_tokens": "those of them in groups that admission dropped",
+    "missing": "with dynamic sampling: dropped groups that nothing has replaced within the rounds",
     "update_tokens": "sampled response tokens that the loss was computed on",
 }
 """`NAME/MODE`."""
@@ -72,6 +95,7 @@ def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str
     """All names that a run with these modes, reward parts, tasks and sources writes."""
     modes, parts = list(modes), list(parts)
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
+    names += [f"{figure}/{phase}" for figure in PHASE_FIGURES for phase in WORKING_PHASES]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"{figure}/{part}/{mode}" for figure in PART_FIGURES for part in parts for mode in modes]
     names += [f"dropped/{reason}/{mode}" for reason in DROP_REASONS for mode in modes]

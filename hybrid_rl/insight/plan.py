@@ -59,6 +59,10 @@ def describe_plan(config: Config, material: Material, run_dir: str, start: str) 
             f"1 actor, {cluster.rollout_workers} rollout, {reference}, {cluster.reward_workers} reward, {where}",
         )
     )
+    if train.async_steps:
+        plan.append(
+            ("rollouts", f"up to {train.async_steps} steps ahead, importance weights up to {train.importance_cap:g}")
+        )
     if not network_can_be_cut():
         plan.append(("scorers", "not cut off from the network: this system allows neither namespaces nor seccomp"))
     evaluation = config.evaluation

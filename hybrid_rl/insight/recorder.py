@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.build import Run
+from hybrid_rl.collecting import Collected
 from hybrid_rl.config.condition import Condition
 from hybrid_rl.errors import AlarmStop, EngineMismatch, Interrupted, UserError, WorkerDied
 from hybrid_rl.insight.alarms import Alarm, AlarmWatch
+from hybrid_rl.insight.collection_metrics import RefillWatch, collection_metrics
 from hybrid_rl.insight.evaluation_metrics import evaluation_metrics
 from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.part_watch import PartWatch
+from hybrid_rl.insight.phase_clock import PhaseClock
 from hybrid_rl.insight.report import write_report
+from hybrid_rl.insight.run_accounting import forget, step_accounting
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
-
-
-class PhaseClock:
-    """`with clock("generate"): ...` shows the phase and adds its seconds to `wall_s`."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.wall_s: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        self._run.view.phase(phase)
-        start = time.monotonic()
-        yield
-        self.wall_s[phase] = self.wall_s.get(phase, 0.0) + time.monotonic() - start
 
 
 class Recorder:
@@ -71,6 +59,8 @@ class Recorder:
             [warning["text"] for warning in self._summary["warnings"]],
         )
 
+        self._refill = RefillWatch(run.config, [warning["text"] for warning in self._summary["warnings"]])
+
     def __enter__(self) -> Recorder:
         self._write_summary("running")
         config = self._run.config
@@ -97,7 +87,7 @@ class Recorder:
             raise type(error)(f"{error} ({self._how_to_go_on()})") from error
 
     def phases(self) -> PhaseClock:
-        return PhaseClock(self._run)
+        return PhaseClock(self._run.view.phase)
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         folder = self._run.folder
@@ -110,12 +100,12 @@ class Recorder:
         self,
         step: int,
         version: int,
-        groups: Sequence[Group],
+        collected: Collected,
         figures: UpdateFigures,
         reference: Sequence[Sequence[tuple[float, ...]]] | None,
         wall_s: dict[str, float],
     ) -> None:
-        config = self._run.config
+        config, groups = self._run.config, collected.groups
         learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
             groups,
@@ -129,6 +119,8 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
+        metrics |= step_accounting(self._run, figures, wall_s)
+        metrics |= collection_metrics(collected, config, version - 1)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
@@ -136,11 +128,11 @@ class Recorder:
         self._update_tokens += _update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
-        for sentence in self._parts.step(metrics):
+        for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
         for notice in figures.notices:
             self._warn({"step": step, "text": notice})
-        if step == self._first_step:
+        if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
 
@@ -196,11 +188,16 @@ class Recorder:
         if self._saved != run.done:
             run.view.phase("save")
             with run.clock("save"):
-                run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric, run.admission.to_json())
+                run.folder.write_checkpoint(self._save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
                 write_report(run.folder.path)
             self._saved = run.done
+
+    def _save(self, folder: str) -> None:
+        self._run.actor.save(folder)
+        if not self.stopped:  # a run that ends early needs nothing of the coming steps
+            self._run.ahead.save(Path(folder), self._run.done)
 
     def finish(self) -> dict[str, Any]:
         self._write_summary("completed")
@@ -219,7 +216,9 @@ class Recorder:
         run = self._run
         run.view.stage(name, self._evaluator.responses(*of_set))
         with run.clock("evaluate"):
-            return evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
+            found = evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
+        forget(run)
+        return found
 
     def _past_evaluations(self) -> list[tuple[int, dict[str, float]]]:
         """Step and metrics of the evaluations so far, of a resumed run."""
@@ -280,6 +279,7 @@ class Recorder:
                 "parameters": run.material.num_parameters,
                 "trained_parameters": run.material.num_trained_parameters,
             },
+            "machine": run.yardstick.kernels.to_json(),
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
             "tokens": dict(tokens),

@@ -17,6 +17,7 @@ from hybrid_rl.insight.comparison import finite, mapping
 from hybrid_rl.insight.evaluation_content import evaluation_content
 from hybrid_rl.insight.names import PHASES
 from hybrid_rl.insight.part_table import part_rows
+from hybrid_rl.insight.phase_table import machine_sentences, phase_table
 from hybrid_rl.insight.recorded import RecordedRun, read_run
 from hybrid_rl.insight.samples import read_samples
 from hybrid_rl.insight.visible import shorten, visible
@@ -91,6 +92,8 @@ def _content(run: RecordedRun) -> dict[str, Any]:
         "tables": [(title, rows) for title, rows in tables if any(row.name for row in rows) or title == tables[0][0]],
         "tokens": _tokens(run),
         "phases": _phases(run),
+        "work": phase_table(run),
+        "machine": machine_sentences(run),
         "sections": drawn,
         "samples": read_samples(run),
         "parts": part_rows(run),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,8 @@ from hybrid_rl.scoring.calls import Call
 from hybrid_rl.scoring.choice import Choice
 from hybrid_rl.scoring.offered import OFFERED, arguments_for
 from hybrid_rl.scoring.runners import Placed, Runners
-from hybrid_rl.scoring.standardize import standardize
-
-_GRAVITY = (Outcome.OK, Outcome.ABSTAIN, Outcome.TIMEOUT, Outcome.ERROR)
+from hybrid_rl.scoring.stages import STAGES, Stage, stage_of
+from hybrid_rl.scoring.summing import sum_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +113,15 @@ class Scorer:
                 part = f"rewards.{placed.spec.name}: "
                 raise PluginError(part + str(error).removeprefix(part)) from error
 
+    def check_without_policy(self) -> None:
+        """Raise a PluginError if a reward asks for the policy, which goes on while its rollouts wait for a score."""
+        for placed in self._placed.values():
+            if POLICY in placed.reward.wanted:
+                raise PluginError(
+                    f"rewards.{placed.spec.name}: '{placed.reward.target}' asks for the policy that sampled the "
+                    f"rollouts, which with train.async_steps is not there any more; set train.async_steps to 0"
+                )
+
     def check(self, prompt: Prompt) -> None:
         """Raise a PluginError if a reward asks for a name that neither we nor the prompt's columns offer."""
         offered = {*OFFERED, *prompt.columns}
@@ -150,20 +157,29 @@ class Scorer:
         Raises:
             RewardError: a reward raised, or returned something that is not a number, and its `max_error_share` is 0.
         """
+        return sum_up(self._config, rollouts, self.judge(rollouts))
+
+    def judge(self, rollouts: Sequence[Rollout], stages: frozenset[Stage] = STAGES) -> list[dict[str, Verdict]]:
+        """The verdict of each part on each rollout, in order, by those rewards that are called at these stages.
+
+        Raises:
+            RewardError: see `score_all`.
+        """
         found: list[dict[str, Verdict]] = [{} for _ in rollouts]
-        planned = [call for name in self._config for call in self._plan(name, rollouts, found)]
+        planned = [call for name in self._config for call in self._plan(name, rollouts, found, stages)]
         for plan, verdicts in zip(planned, self._runners.run([p.call for p in planned]), strict=True):
             for place, verdict in zip(plan.places, verdicts, strict=True):
                 found[place][plan.name] = self._judged(plan.name, rollouts[place], verdict)
-        terms = self._terms(rollouts, found)
-        return [self._sum(results, added) for results, added in zip(found, terms, strict=True)]
+        return found
 
-    def _plan(self, name: str, rollouts: Sequence[Rollout], found: Sequence[dict[str, Verdict]]) -> list[_Planned]:
+    def _plan(
+        self, name: str, rollouts: Sequence[Rollout], found: Sequence[dict[str, Verdict]], stages: frozenset[Stage]
+    ) -> list[_Planned]:
         """The calls of a part; responses for which there is nothing to call get their verdict here."""
         places: dict[str, list[int]] = defaultdict(list)
         for place, rollout in enumerate(rollouts):
             key = _key(name, self._choices[name].key(rollout.request.prompt))
-            if key not in self._placed:
+            if key not in self._placed or stage_of(self._placed[key].reward) not in stages:
                 continue
             reward = self._placed[key].reward
             if rollout.response.answer is None and reward.needs_answer:
@@ -186,45 +202,6 @@ class Scorer:
         count = None if reward.per == "sample" else len(bundle)
         each_s = self._config[name].timeout_s or reward.timeout_s
         return _Planned(name, Call(key, arguments, count, each_s * len(bundle)), tuple(bundle))
-
-    def _terms(self, rollouts: Sequence[Rollout], found: Sequence[Mapping[str, Verdict]]) -> list[dict[str, float]]:
-        """What each part adds to the reward of each response."""
-        terms: list[dict[str, float]] = [{} for _ in rollouts]
-        for name, part in self._config.items():
-            applicable = [place for place, results in enumerate(found) if name in results]
-            for _, members in groupby(applicable, key=lambda place: rollouts[place].request.group):
-                group = list(members)
-                values = [found[place][name].value for place in group]
-                if part.standardize:
-                    values = list(standardize(values))
-                for place, value in zip(group, values, strict=True):
-                    if value is not None:
-                        terms[place][name] = part.weight * value
-        return terms
-
-    def _sum(self, results: Mapping[str, Verdict], terms: Mapping[str, float]) -> Score:
-        ordered = {name: results[name] for name in self._config if name in results}
-        parts: dict[str, float] = {}
-        for name, verdict in ordered.items():
-            if verdict.value is not None:
-                parts |= {name: verdict.value} | {f"{name}.{part}": value for part, value in verdict.parts.items()}
-        outcomes = {name: verdict.outcome for name, verdict in ordered.items()}
-        forgiven = {name for name, outcome in outcomes.items() if self._forgives(name, outcome)}
-        # No part at all is an abstention too.
-        counted = [outcome for name, outcome in outcomes.items() if name not in forgiven]
-        gravest = max(counted, key=_GRAVITY.index, default=Outcome.ABSTAIN)
-        return Score(
-            value=math.fsum(terms.values()) if gravest is Outcome.OK else 0.0,
-            parts=parts,
-            outcome=gravest,
-            outcomes=outcomes,
-            errors={name: verdict.reason for name, verdict in ordered.items() if verdict.outcome is Outcome.ERROR},
-            terms={name: terms[name] for name in ordered if name in terms},
-            seconds={name: verdict.seconds for name, verdict in ordered.items()},
-        )
-
-    def _forgives(self, name: str, outcome: Outcome) -> bool:
-        return outcome is Outcome.ABSTAIN and self._config[name].standardize
 
     def _reward(self, name: str, prompt: Prompt) -> LoadedReward | None:
         placed = self._placed.get(_key(name, self._choices[name].key(prompt)))

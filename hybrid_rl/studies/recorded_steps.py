@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from hybrid_rl.algorithm.assignment import mode_schedule
-from hybrid_rl.algorithm.modes import deal_requests
+from hybrid_rl.algorithm.refill import vacancies
 from hybrid_rl.config import Config
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.recorded import read_lines
 from hybrid_rl.preflight import Material
-from hybrid_rl.records import Finish, Generation, Outcome, Request, Rollout, Score
+from hybrid_rl.records import Outcome, Request, Rollout, Score
+from hybrid_rl.rollout_rows import belongs_to, rollout_of
 from hybrid_rl.run_folder import RunFolder
 
 
@@ -44,20 +46,17 @@ def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Ite
     files = sorted((folder.path / "rollouts").glob("step_*.jsonl"))
     if not files:
         raise RunFolderError(f"run {folder.path} has no recorded responses; it has not finished a step")
-    modes = mode_schedule(config)
+    dealer, used = Dealer(config, material.prompts, mode_schedule(config)), dict[str, int]()
     numbered = takewhile(lambda pair: pair[1].stem == f"step_{pair[0]:06d}", enumerate(files, 1))
     for step, file in numbered:
-        prompts = material.prompts.draw(step, config.train.prompts_per_step)
-        counts = modes.assign(step, prompts, config.train.responses_per_prompt)
-        shares = modes.shares(step)
-        requests = deal_requests(prompts, counts, config.modes, step=step, seed=config.run.seed, shares=shares)
         rows = list(read_lines(file))
-        if len(rows) != len(requests) or any(map(_differs, rows, requests)):
+        requests, used = _requests(rows, dealer, used, step, config)
+        if len(rows) != len(requests) or not all(map(belongs_to, rows, requests)):
             raise RunFolderError(
                 f"{file} does not hold the responses that its config asks for; the data or the config has changed "
                 f"since the run"
             )
-        rollouts = [_rollout(row, request, material) for row, request in zip(rows, requests, strict=True)]
+        rollouts = [rollout_of(row, request, material.format) for row, request in zip(rows, requests, strict=True)]
         yield RecordedStep(
             step,
             rollouts,
@@ -67,25 +66,22 @@ def recorded_steps(folder: RunFolder, config: Config, material: Material) -> Ite
         )
 
 
-def _differs(row: Mapping[str, Any], request: Request) -> bool:
-    recorded = (row.get("group"), row.get("index"), row.get("gold"))
-    return recorded != (request.group, request.index, request.prompt.gold)
+def _requests(
+    rows: Sequence[Mapping[str, Any]], dealer: Dealer, used: Mapping[str, int], step: int, config: Config
+) -> tuple[list[Request], dict[str, int]]:
+    """The requests of a recorded step: its first ones, and those that replaced what is recorded as dropped.
 
-
-def _rollout(row: Mapping[str, Any], request: Request, material: Material) -> Rollout:
-    generation = Generation(
-        ids=tuple(row["ids"]),
-        logprobs=tuple(row["logprobs"]),
-        sampled=tuple(row["sampled"]),
-        finish=Finish(row["finish"]),
-    )
-    oldest, newest = row["policy_versions"]
-    return Rollout(
-        request=request,
-        generation=generation,
-        response=material.format.parse(generation.ids, request.mode),
-        versions=(oldest, newest),
-    )
+    Args:
+        used: spare prompts that the steps before have used up.
+    """
+    requests, used = dealer.first(step), dict(used)
+    last, places = requests, config.train.prompts_per_step
+    lost = {row.get("group") for row in rows if row.get("dropped")}
+    while len(requests) < len(rows) and (wanted := vacancies(last, lost)):
+        last, used = dealer.again(step, wanted, used, places)
+        places += len(wanted)
+        requests = requests + last
+    return requests, used
 
 
 def _score(row: Mapping[str, Any]) -> Score:

@@ -108,7 +108,7 @@ def _sides(
     for step in recorded_steps(folder, own, material):
         scores = step.scores if scorer is None else scorer.score(step.rollouts)
         scored = grouping.groups(step.rollouts, scores, step.step)
-        replayed, admission = admit(scored, admission, config.admission, step.step)
+        replayed, admission = admit(scored, admission, config.admission, step.step, whole_draws=grouping.whole_draws)
         yield _as_recorded(plain.groups(step.rollouts, step.scores, step.step), step), replayed, normalizers
 
 

@@ -13,8 +13,9 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
-from hybrid_rl.updates.packed import packed_batches, packed_logprobs, packed_tokens
-from hybrid_rl.updates.padded import micro_batches, padded_logprobs, padded_tokens
+from hybrid_rl.updates.forward_figures import ForwardFigures
+from hybrid_rl.updates.packed import packed_batches, packed_logprobs
+from hybrid_rl.updates.padded import micro_batches, padded_logprobs
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.self_check import packs
 
@@ -24,11 +25,6 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
     if packs(policy, rows):
         return packed_batches(rows, max_tokens, policy.device)
     return micro_batches(rows, max_tokens)
-
-
-def forwarded_tokens(policy: Policy, rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> int:
-    """Tokens that go through the model with these micro-batches, padding included."""
-    return packed_tokens(rows, batches) if packs(policy, rows) else padded_tokens(rows, batches)
 
 
 def response_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory | None = None) -> ResponseLogprobs:
@@ -55,8 +51,13 @@ def check_budget(rows: Sequence[Row], max_tokens: int) -> None:
         )
 
 
-def group_logprobs(policy: Policy, groups: Sequence[Group], max_tokens: int) -> list[list[tuple[float, ...]]]:
+def group_logprobs(
+    policy: Policy, groups: Sequence[Group], max_tokens: int, figures: ForwardFigures | None = None
+) -> list[list[tuple[float, ...]]]:
     """Log-probability of each token of each sample of each group, in nats, without a gradient.
+
+    Args:
+        figures: where what went through the model is added.
 
     Raises:
         DataError: a prompt and its response are longer than `max_tokens`.
@@ -66,10 +67,13 @@ def group_logprobs(policy: Policy, groups: Sequence[Group], max_tokens: int) -> 
     found: list[tuple[float, ...]] = [()] * len(rows)
     vision = VisionMemory()
     with torch.inference_mode():
-        for batch in batches_of(policy, rows, max_tokens):
+        batches = batches_of(policy, rows, max_tokens)
+        for batch in batches:
             logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[: len(rows[index].response)])
+    if figures is not None:
+        figures.add(rows, batches, vision, packed=packs(policy, rows))
     iterator = iter(found)
     return [[next(iterator) for _ in group.samples] for group in groups]
 

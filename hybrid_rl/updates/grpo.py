@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,10 +19,11 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import batches_of, check_budget, forwarded_tokens, group_rows, response_logprobs
+from hybrid_rl.updates.forward import batches_of, check_budget, group_logprobs, group_rows, response_logprobs
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
-from hybrid_rl.updates.padded import micro_batches, padded_tokens
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
+from hybrid_rl.updates.self_check import packs
 from hybrid_rl.updates.vision_once import vision_once
 
 
@@ -35,10 +36,9 @@ class UpdateFigures:
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
             are the same.
-        forwarded_tokens: tokens that went through the model, padding included.
-        padded_tokens: tokens that would have in padded rows under the same budget.
-        vision_encodes: pictures that went through the vision tower; a slice of an image that is cut up is one.
-        unique_images: distinct pictures of each optimizer step, added up.
+        forward: what went through the model.
+        importance: sum of the importance weights, where there are any.
+        capped: tokens whose weight is at its bound.
         notices: what the user should be told of how responses were forwarded.
     """
 
@@ -48,10 +48,9 @@ class UpdateFigures:
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    forwarded_tokens: int = 0
-    padded_tokens: int = 0
-    vision_encodes: int = 0
-    unique_images: int = 0
+    forward: ForwardFigures = field(default_factory=ForwardFigures)
+    importance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    capped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     notices: list[str] = field(default_factory=list)
 
 
@@ -70,12 +69,22 @@ def grpo_update(
             where no KL term is asked for.
     """
     figures = UpdateFigures()
+    if rules.importance_cap is not None and config.mini_batches > 1:
+        groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
         accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
         figures.grad_norms.append(optimizer.step())
     return figures
+
+
+def with_start(groups: Sequence[Group], logprobs: Sequence[Sequence[tuple[float, ...]]]) -> list[Group]:
+    """The groups with what the policy says of each token at the beginning of the step, nats [L]."""
+    return [
+        replace(group, samples=tuple(replace(s, start_logprobs=v) for s, v in zip(group.samples, values, strict=True)))
+        for group, values in zip(groups, logprobs, strict=True)
+    ]
 
 
 def mini_batches(groups: Sequence[Group], count: int) -> list[list[int]]:
@@ -118,10 +127,7 @@ def accumulate_gradient(
         for batch in batches:
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
-    figures.forwarded_tokens += forwarded_tokens(policy, rows, batches)
-    figures.padded_tokens += padded_tokens(rows, micro_batches(rows, config.max_tokens_per_micro_batch))
-    figures.vision_encodes += vision.encodes
-    figures.unique_images += vision.num_unique
+    figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
     figures.notices += policy.packing.take_notices()
 
 
@@ -190,6 +196,8 @@ def _add_gradient(
         clip_high=rules.clip_high,
         estimator=rules.estimator,
         responses_N=mask_BL.nonzero()[:, 0],
+        importance_cap=rules.importance_cap,
+        start_logprobs_N=tokens_of(starts) if all(starts := [m.sample.start_logprobs for m in members]) else None,
     )
     weights_N = tokens_of([m.weight.spread(m.sample) for m in members])
     loss = (weights_N * (terms.policy + config.kl_coefficient * terms.kl)).sum()
@@ -200,6 +208,11 @@ def _add_gradient(
     if on_policy and sampled_N.any():
         deviation_N = ((logprobs_N.detach() - old_N).exp() - 1).abs()
         figures.ratio_deviation = max(figures.ratio_deviation, float(deviation_N[sampled_N].max()))
+    if terms.importance is not None:
+        for b, member in enumerate(members):
+            mode, of_sample_N = member.sample.rollout.request.mode, mask_BL.nonzero()[:, 0] == b
+            figures.importance[mode] += float(terms.importance.weight_N[of_sample_N].sum())
+            figures.capped[mode] += int(terms.importance.capped_N[of_sample_N].sum())
     clipped_BL = torch.zeros_like(output.entropy_BL)
     clipped_BL[mask_BL] = terms.clipped.float()
     for b, member in enumerate(members):

@@ -22,16 +22,29 @@ class Handle(Protocol):
 
     def call(self, method: str, *arguments: Any) -> Pending: ...
 
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        """As `call`, but the value stays where all workers can read it, and never comes here.
+
+        The result may be an argument of other calls, which are given the value.
+        """
+        ...
+
 
 class Cluster(Protocol):
-    """Starts workers and moves values to them."""
+    """Starts workers.
+
+    Attributes:
+        overlaps: workers work while their caller goes on.
+    """
+
+    overlaps: bool
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         """Start a worker: `worker(*arguments)` in its own process, or here."""
         ...
 
-    def share(self, value: Any) -> Any:
-        """Put a value where all workers can read it; pass what is returned as an argument of `call`."""
+    def adopt(self, pending: Pending) -> Pending:
+        """A call that a worker has made and handed on, for this process to wait for as for its own."""
         ...
 
     def close(self) -> None: ...
@@ -67,9 +80,14 @@ class InProcess:
     def call(self, method: str, *arguments: Any) -> Pending:
         return _Done(getattr(self._worker, method)(*arguments), self._stop)
 
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        return self.call(method, *arguments)
+
 
 class LocalCluster:
     """The same worker classes in this process."""
+
+    overlaps = False
 
     def __init__(self, stop: StopSignal) -> None:
         self._stop = stop
@@ -78,8 +96,8 @@ class LocalCluster:
         made = worker(*arguments)
         return InProcess(lambda: made, self._stop)
 
-    def share(self, value: Any) -> Any:
-        return value
+    def adopt(self, pending: Pending) -> Pending:
+        return pending
 
     def close(self) -> None:
         return None

@@ -25,6 +25,12 @@ class _Host:
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._worker, method)(*arguments)
 
+    def call_kept(self, method: str, *arguments: Any) -> list[Any]:
+        import ray
+
+        # Inside a list a reference stays one; on its own it would be sent as what it stands for.
+        return [ray.put(self.call(method, *arguments))]
+
 
 class _RayPending:
     def __init__(self, name: str, references: list[Any], stop: StopSignal | None) -> None:
@@ -32,13 +38,21 @@ class _RayPending:
         self._references = references
         self._stop = stop
 
+    def __reduce__(self) -> tuple[type[_RayPending], tuple[Any, ...]]:
+        # As with handles: the user's wish to stop is not sent along.
+        return _RayPending, (self._name, self._references, None)
+
+    def watched(self, stop: StopSignal) -> _RayPending:
+        """The same call, waited for only as long as the user wants."""
+        return _RayPending(self._name, self._references, stop)
+
     def result(self, *, interruptible: bool = True) -> Any:
         """The value of the last reference, once all are there."""
         return [self._wait(reference, interruptible) for reference in self._references][-1]
 
     def _wait(self, reference: Any, interruptible: bool) -> Any:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import OwnerDiedError, RayActorError, RayTaskError
 
         ready = False
         while not ready:
@@ -55,10 +69,20 @@ class _RayPending:
                 cause.add_note(str(error))
                 raise cause from None
             raise
-        except RayActorError as error:
+        except (RayActorError, OwnerDiedError) as error:
             raise WorkerDied(
                 f"a {self._name} has died: its process crashed, was killed or ran out of memory"
             ) from error
+
+
+class _Kept:
+    """A value that stays in the object store; the result is the reference to it."""
+
+    def __init__(self, pending: _RayPending) -> None:
+        self._pending = pending
+
+    def result(self, *, interruptible: bool = True) -> Any:
+        return self._pending.result(interruptible=interruptible)[0]
 
 
 class _RayHandle:
@@ -75,6 +99,10 @@ class _RayHandle:
 
     def call(self, method: str, *arguments: Any) -> Pending:
         return _RayPending(self._name, [self._built, self._actor.call.remote(method, *arguments)], self._stop)
+
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        kept = _RayPending(self._name, [self._built, self._actor.call_kept.remote(method, *arguments)], self._stop)
+        return _Kept(kept)
 
 
 def gpu_share(num_gpus: float, num_workers: int) -> float:
@@ -101,6 +129,8 @@ class RayCluster:
     Args:
         num_gpu_workers: how many workers want a GPU, to share out those that exist.
     """
+
+    overlaps = True
 
     def __init__(self, config: ClusterConfig, stop: StopSignal, num_gpu_workers: int) -> None:
         environment = quiet_environment()
@@ -133,10 +163,9 @@ class RayCluster:
         actor = remote.remote()
         return _RayHandle(worker.__name__, actor, actor.build.remote(worker, *arguments), self._stop)
 
-    def share(self, value: Any) -> Any:
-        import ray
-
-        return ray.put(value)
+    def adopt(self, pending: Pending) -> Pending:
+        assert isinstance(pending, _RayPending)
+        return pending.watched(self._stop)
 
     def close(self) -> None:
         import ray

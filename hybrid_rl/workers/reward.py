@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hybrid_rl.config import Config
 from hybrid_rl.protocols import PolicyHandle, RewardHost
 from hybrid_rl.quiet import quiet_environment
 from hybrid_rl.records import Rollout, Score
+from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.scoring.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Attributes:
+    verdicts: for each rollout, by part.
+    seconds: that it took.
+    """
+
+    verdicts: list[dict[str, Verdict]]
+    seconds: float
 
 
 class RewardWorker:
@@ -42,3 +57,11 @@ class RewardWorker:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         return self._scorer.score_all(rollouts)
+
+    def judge(self, rollouts: Sequence[Rollout], stages: frozenset[Stage]) -> Judged:
+        """What the rewards of some stages say of rollouts, to be summed up with what the others say."""
+        began = time.monotonic()
+        found = self._scorer.judge(rollouts, stages)
+        # An exception may be one that other processes cannot rebuild; its sentence travels.
+        bare = [{name: replace(verdict, cause=None) for name, verdict in of_one.items()} for of_one in found]
+        return Judged(bare, time.monotonic() - began)

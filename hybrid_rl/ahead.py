@@ -1,0 +1,111 @@
+"""Rollouts ahead of the learner: those of step s + k are asked for before the update of step s (`train.async_steps`).
+
+There is no clock in it. Workers answer calls in order, and the order is fixed: at step s, ask for the rollouts of step
+s + k, wait for those of step s, update, hand out the new weights. So the rollouts of step s are sampled by the weights
+of update max(0, s - 1 - k), however long anything takes. On Ray this overlaps with the updates in between; in one
+process the same calls are made one after the other and give the same.
+
+What older weights have sampled cannot be sampled again after an interruption. It is stored with the checkpoint, which
+waits for it; rollouts of the newest weights are sampled again, and are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybrid_rl.dealing import Dealer
+from hybrid_rl.errors import RunFolderError, UserError
+from hybrid_rl.insight.recorded import read_lines
+from hybrid_rl.protocols import ChatFormat
+from hybrid_rl.records import Rollout
+from hybrid_rl.rollout_rows import belongs_to, rollout_of, rollout_row
+from hybrid_rl.workers.flight import Flight
+from hybrid_rl.workers.pool import RewardPool, RolloutPool
+
+FILE = "ahead.jsonl"
+"""In a checkpoint: the rollouts of coming steps that older weights have sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A step whose rollouts have been asked for after `version` updates."""
+
+    flight: Flight
+    version: int
+
+
+class Ahead:
+    """The rollouts of this step and of the coming ones.
+
+    Args:
+        steps: how many steps to be ahead.
+        last: step of the run.
+        stored: rollouts by step that an interrupted run had asked for.
+    """
+
+    def __init__(
+        self,
+        dealer: Dealer,
+        rollouts: RolloutPool,
+        rewards: RewardPool,
+        *,
+        steps: int,
+        last: int,
+        stored: Mapping[int, list[Rollout]],
+    ) -> None:
+        self._dealer = dealer
+        self._rollouts = rollouts
+        self._rewards = rewards
+        self._steps = steps
+        self._last = last
+        self._asked = {
+            step: _Asked(Flight.landed(found, rewards), min(r.versions[0] for r in found))
+            for step, found in stored.items()
+        }
+
+    def take(self, step: int) -> Flight:
+        """Ask for whatever is due at a step; returns its own rollouts. Earlier steps are forgotten."""
+        self._asked = {number: asked for number, asked in self._asked.items() if number >= step}
+        for number in range(step, min(step + self._steps, self._last) + 1):
+            if number not in self._asked:
+                flight = self._rollouts.launch(self._dealer.first(number), self._rewards)
+                self._asked[number] = _Asked(flight, step - 1)
+        return self._asked[step].flight
+
+    def save(self, folder: Path, done: int) -> None:
+        """Store what older weights than those after `done` steps have sampled for later steps; waits for it.
+
+        A step whose rollouts cannot be had is left out with those behind it. It is asked for anew, by other weights.
+        """
+        rows = []
+        for step, asked in sorted(self._asked.items()):
+            if step > done and asked.version < done:
+                try:
+                    found = asked.flight.rollouts(interruptible=False)
+                except UserError:
+                    break
+                rows += [{"step": step, **rollout_row(rollout)} for rollout in found]
+        if rows:
+            (folder / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def stored_rollouts(folder: Path, dealer: Dealer, chat: ChatFormat) -> dict[int, list[Rollout]]:
+    """By step, the rollouts that `Ahead.save` has stored.
+
+    Raises:
+        RunFolderError: they are not what is asked for at these steps.
+    """
+    rows = list(read_lines(folder / FILE))
+    found = {}
+    for step in sorted({row["step"] for row in rows}):
+        own, requests = [row for row in rows if row["step"] == step], dealer.first(step)
+        if len(own) != len(requests) or not all(map(belongs_to, own, requests)):
+            raise RunFolderError(
+                f"{folder / FILE} does not hold the responses that the config asks for at step {step}; the data or the "
+                f"config has changed since the run"
+            )
+        found[step] = [rollout_of(row, request, chat) for row, request in zip(own, requests, strict=True)]
+    return found
