@@ -130,6 +130,8 @@ class Recorder:
         self._run.view.step(metrics, config.run.steps)
         for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
+        for notice in figures.notices:
+            self._warn({"step": step, "text": notice})
         if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))

@@ -39,6 +39,7 @@ class UpdateFigures:
         forward: what went through the model.
         importance: sum of the importance weights, where there are any.
         capped: tokens whose weight is at its bound.
+        notices: what the user should be told of how responses were forwarded.
     """
 
     loss: float = 0.0
@@ -50,6 +51,7 @@ class UpdateFigures:
     forward: ForwardFigures = field(default_factory=ForwardFigures)
     importance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     capped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    notices: list[str] = field(default_factory=list)
 
 
 def grpo_update(
@@ -126,6 +128,7 @@ def accumulate_gradient(
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
     figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
+    figures.notices += policy.packing.take_notices()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.packed import packed_logprobs
 from hybrid_rl.updates.padded import padded_logprobs
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
+from hybrid_rl.updates.vision_once import LearningVision
 
 _PROMPTS = 2
 _PROBED = 3
@@ -62,8 +62,10 @@ def _agrees(policy: Policy, rows: Sequence[Row]) -> bool:
     """Compare, and leave a notice where the two forms differ."""
     tolerance = _TOLERANCES.get(policy.compute_dtype, _TOLERANCES[torch.bfloat16])
     with _undisturbed(policy) as probe:
-        wanted, wanted_gradient = _measure(padded_logprobs(policy, rows, VisionMemory()), probe)
-        found, gradient = _measure(packed_logprobs(policy, rows, VisionMemory()), probe)
+        # Both see the same features, whose own gradient is not asked for.
+        vision = LearningVision()
+        wanted, wanted_gradient = _measure(padded_logprobs(policy, rows, vision), probe)
+        found, gradient = _measure(packed_logprobs(policy, rows, vision), probe)
     difference = float((found - wanted).abs().max())
     share = float((gradient - wanted_gradient).norm() / wanted_gradient.norm().clamp(min=1e-12))
     # Not a number fails both.
