@@ -43,6 +43,9 @@ class Sender:
     def __init__(self, seed: int) -> None:
         self._own = parameters(seed)
 
+    def become(self, seed: int) -> None:
+        self._own = parameters(seed)
+
     def weight_buckets(self) -> int:
         self._plan = plan_buckets(self._own, torch.float32, 100)
         return len(self._plan)
@@ -202,12 +205,13 @@ def test_between_processes(small_config: Callable[..., Config], monkeypatch: pyt
             ActorWeights(sender).send_to([taker])
             found: Mapping[str, Tensor] = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(3).items())
-            newer = cluster.start(Sender, 5)
-            join(newer, [taker], backend="gloo")
-            BroadcastWeights(newer).send_to([taker])
+            sender.call("become", 5)
+            join(sender, [taker], backend="gloo")
+            BroadcastWeights(sender).send_to([taker])
             found = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(5).items())
-            gather(ActorWeights(cluster.start(Sender, 4)).send_ahead([taker]))
+            sender.call("become", 4)
+            gather(ActorWeights(sender).send_ahead([taker]))
             found = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(4).items())
             with pytest.raises(WorkerDied, match="a Taker has died"):
