@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.data.measures import FORMS, KINDS, Measurements, wording
 from hybrid_rl.errors import ConfigError
-from hybrid_rl.studies.synthetic_preferences import one_digit_wrong
 from rewards.spelled_quantity import spelled_quantity
 from rewards.text_match import text_match
 
@@ -89,11 +87,3 @@ def test_wrong_digits_change_the_answer_and_not_the_picture() -> None:
 def test_bad_arguments(args: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         Measurements("m", "train", 0, **args)  # type: ignore[arg-type]
-
-
-def test_a_synthetic_preference_differs_in_one_digit() -> None:
-    strips = DigitStrips("d", "train", 0, "read", max_digits=3)
-    for prompt in map(strips.__getitem__, range(50)):
-        rejected = one_digit_wrong(prompt)
-        assert len(rejected) == len(prompt.gold)
-        assert sum(a != b for a, b in zip(rejected, prompt.gold, strict=True)) == 1

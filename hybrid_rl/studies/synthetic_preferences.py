@@ -56,17 +56,17 @@ def train(config: Config, folder: Path, *, steps: int, batch_size: int, learning
     """
     if config.warmup is None:
         raise ConfigError("the config has no warm-up, whose weights a preference model starts from; give it one")
-    with tempfile.TemporaryDirectory() as place:
-        run = config.run.model_copy(update={"dir": str(Path(place, "warmup")), "live": False})
-        # Without the preference model, which does not exist yet; rewards do not change a warm-up.
-        rewards = {"accuracy": config.rewards["accuracy"]}
-        make_warm_up(config.model_copy(update={"run": run, "rewards": rewards}))
     closed = [kind for kind in config.modes.kinds.values() if kind.template_args.get("enable_thinking") is False]
     if not closed:
         raise ConfigError(
             "no mode has template_args.enable_thinking false; a preference model reads answers in such a one"
         )
     quiet = closed[0]
+    with tempfile.TemporaryDirectory() as place:
+        run = config.run.model_copy(update={"dir": str(Path(place, "warmup")), "live": False})
+        # Without the preference model, which does not exist yet; rewards do not change a warm-up.
+        rewards = {"accuracy": config.rewards["accuracy"]}
+        make_warm_up(config.model_copy(update={"run": run, "rewards": rewards}))
     model = new_preference_model(
         config.model.model_copy(update={"path": str(cache_folder(config)), "args": {}}),
         Rendering(template_args=quiet.template_args, prefill=quiet.prefill),
