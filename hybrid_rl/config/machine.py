@@ -15,5 +15,5 @@ class MachineConfig(Section):
     kernels: Literal["auto", "plain"] = "auto"
     """`auto`: the machine is measured in a second or less, once for its hardware and libraries, and the fastest exact
     kernels are used (docs/performance.md). `plain`: what torch does by itself."""
-    image_cache_mib: int = Field(default=512, ge=0)
+    image_cache_mib: int = Field(default=256, ge=0)
     """Decoded images and their pixels as the model takes them that each process keeps, in MiB. 0: none."""
