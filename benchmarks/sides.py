@@ -122,6 +122,20 @@ def peak_gib() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
 
+def forget_peak() -> None:
+    """Have `peak_gib` begin anew, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return
+
+
+def resident_gib() -> float:
+    """Resident size of this process now."""
+    return float(psutil.Process().memory_info().rss) / _GIB
+
+
 def in_turn(
     sides: Sequence[Side], runs: int, *, warm_up: int = 1, deadline: float = float("inf")
 ) -> dict[str, list[dict[str, float]]]:
