@@ -22,6 +22,7 @@ from benchmarks.grpo_folder import write_folder
 from benchmarks.report_form import case as case_of
 from benchmarks.report_form import medians, print_report
 from benchmarks.sides import Side, Turns, in_turn, serve
+from hybrid_rl.quiet import quiet_transformers
 
 _RESPONSE = 128
 _RATIOS = (0.25, 1, 4)
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.side:
         _be(options)
         return
+    quiet_transformers()  # standard output is JSON alone
     found = [compare(CASES[name], options) for name in options.case]
     print_report(found, sizes=asdict(SIZES[options.sizes]), threads=options.threads)
 
@@ -86,8 +88,6 @@ def _start(side: str, case: Case, folder: Path, options: argparse.Namespace) -> 
 
 def _be(options: argparse.Namespace) -> None:
     turns = Turns()
-    from hybrid_rl.quiet import quiet_transformers
-
     quiet_transformers()
     from benchmarks.update_sides import UpdateSide
 
