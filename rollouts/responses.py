@@ -86,17 +86,11 @@ class Responses:
         self._follow(tokens_B)
         return tokens_B, stopped_B | (place[1] + 1 == self._limits_B)
 
-    def generations(self) -> list[Generation]:
-        """What has become of each request."""
-        lengths = self._lengths_R.tolist()
-        ids_RL, logprobs_RL = self._ids_RL.cpu(), self._logprobs_RL.cpu()
-        free_RL = self._forced_RL.cpu() == _FREE
-        return [
-            self._generation(row, ids_RL[row, :n].tolist(), logprobs_RL[row, :n].tolist(), free_RL[row, :n].tolist())
-            for row, n in enumerate(lengths)
-        ]
-
-    def _generation(self, row: int, ids: list[int], logprobs: list[float], sampled: list[bool]) -> Generation:
+    def generation(self, row: int) -> Generation:
+        """What has become of a request."""
+        length = int(self._lengths_R[row])
+        ids, logprobs = self._ids_RL[row, :length].tolist(), self._logprobs_RL[row, :length].tolist()
+        sampled = (self._forced_RL[row, :length] == _FREE).tolist()
         # A mode token may be trained as the model's choice (`modes.forced_tokens`); what closes a thought never is.
         of_mode = len(self._mode_tokens[row])
         kept = [x if free or i < of_mode else 0.0 for i, (x, free) in enumerate(zip(logprobs, sampled, strict=True))]

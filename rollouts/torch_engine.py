@@ -3,15 +3,12 @@
 A response that ends leaves its slot to the next one at once. The prompt of a group goes through the model once, its
 images through the vision tower once a call, whoever else shows them; all responses of the group attend to one memory
 of it. A model whose layers remember in other ways decodes with its own cache (`flight.PlainFlight`).
-
-Legend: B = responses in flight.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +19,7 @@ from hybrid_rl.policy import Policy
 from hybrid_rl.records import Generation, Request
 from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.templates import PromptInputs
+from rollouts.decoding_run import DecodingRun
 from rollouts.flight import Flight, PlainFlight, SharedFlight
 from rollouts.prepacked import PackedLinears
 from rollouts.responses import Responses
@@ -81,11 +79,20 @@ class TorchEngine:
         self._held = 0
         self.figures = RolloutFigures()
 
-    @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """One generation a request, in order."""
+        found = dict(self._finished(requests))
+        return [found[place] for place in range(len(requests))]
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
+        """See `hybrid_rl.protocols.StreamingEngine`."""
+        return self._finished(requests)
+
+    @torch.inference_mode()  # of a generator: while it works, not while it waits
+    def _finished(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
+        self.figures = RolloutFigures()
         if not requests:
-            self.figures = RolloutFigures()
-            return []
+            return
         call = _Call.of(self._policy, requests)
         self._check_lengths(call)
         responses = Responses(self._policy, requests, self._budgets)
@@ -93,50 +100,24 @@ class TorchEngine:
             self._sharing.try_out(call.inputs, call.vision, self._kernels)
         rows = self._rows(call)
         slots = Slots(call.group_of, [request.max_new_tokens for request in requests], rows)
-        with self._kernels():
-            figures = self._run(self._flight(call, rows), slots, responses, call.group_of)
-        generations = responses.generations()
+        run = DecodingRun(self._flight(call, rows), slots, responses, call.group_of)
+        decoded = 0
+        while ended := self._until_some_end(run):
+            for row in ended:
+                generation = responses.generation(row)
+                decoded += len(generation.ids)
+                yield row, generation
         self.figures = replace(
-            figures,
-            decoded_tokens=sum(len(generation.ids) for generation in generations),
+            run.figures(),
+            decoded_tokens=decoded,
             slots=rows,
             vision_encodes=call.vision.encodes,
             unique_images=call.vision.num_unique,
         )
-        return generations
 
-    def _run(self, flight: Flight, slots: Slots, responses: Responses, group_of: Sequence[int]) -> RolloutFigures:
-        """Decode all responses to their ends."""
-        start, prefill_s = self._now(), 0.0
-        steps = row_steps = 0
-        tokens_B = torch.empty(0, dtype=torch.long, device=self._policy.device)
-        while True:
-            logits = []
-            if slots.rows:
-                logits.append(flight.decode(tokens_B))
-                steps, row_steps = steps + 1, row_steps + len(slots.rows)
-            if new := slots.fill() if flight.joins or not slots.rows else []:
-                began = self._now()
-                logits.append(flight.admit([group_of[row] for row in new]))
-                prefill_s += self._now() - began
-                responses.watch(slots.rows)
-            if not logits:
-                break
-            tokens_B, ended_B = responses.step(torch.cat(logits) if len(logits) > 1 else logits[0])
-            if bool(ended_B.any()):
-                keep_B = torch.nonzero(~ended_B)[:, 0]
-                keep = keep_B.tolist()
-                flight.keep(keep, slots.keep(keep))
-                responses.watch(slots.rows)
-                tokens_B = tokens_B[keep_B]
-        return RolloutFigures(
-            prefill_tokens=flight.prefill_tokens,
-            decode_steps=steps,
-            row_steps=row_steps,
-            padded_tokens=flight.padded_tokens,
-            prefill_seconds=prefill_s,
-            decode_seconds=self._now() - start - prefill_s,
-        )
+    def _until_some_end(self, run: DecodingRun) -> list[int]:
+        with self._kernels():  # not while whoever reads the stream may use the model
+            return run.until_some_end()
 
     def _rows(self, call: _Call) -> int:
         """How many responses are in flight together."""
@@ -157,12 +138,6 @@ class TorchEngine:
 
     def _kernels(self) -> contextlib.AbstractContextManager[None]:
         return self._packed.applied() if self._packed is not None else contextlib.nullcontext()
-
-    def _now(self) -> float:
-        """Seconds, once the device has done what it was told."""
-        if self._policy.device.type == "cuda":
-            torch.cuda.synchronize(self._policy.device)
-        return time.perf_counter()
 
     def _check_lengths(self, call: _Call) -> None:
         limit = self._policy.context_length
