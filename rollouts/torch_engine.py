@@ -81,12 +81,15 @@ class TorchEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         """One generation a request, in order."""
-        found = dict(self.stream(requests))
+        found = dict(self._finished(requests))
         return [found[place] for place in range(len(requests))]
 
-    @torch.inference_mode()  # of a generator: while it works, not while it waits
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
         """See `hybrid_rl.protocols.StreamingEngine`."""
+        return self._finished(requests)
+
+    @torch.inference_mode()  # of a generator: while it works, not while it waits
+    def _finished(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
         self.figures = RolloutFigures()
         if not requests:
             return

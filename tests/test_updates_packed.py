@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from other_models import save
 from test_backbones import picture
+from test_updates import groups_of, rollouts_of
 from torch import Tensor
 
+from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.packing import Packing
-from hybrid_rl.config import load_config
-from hybrid_rl.errors import DataError
+from hybrid_rl.config import Config, load_config
+from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy, load_policy
+from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
 from hybrid_rl.templates import PromptInputs
 from hybrid_rl.updates.forward import batches_of, check_budget, response_logprobs
+from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient
 from hybrid_rl.updates.packed import packed_batches, packed_tokens
 from hybrid_rl.updates.padded import micro_batches, padded_tokens
 from hybrid_rl.updates.rows import Row
@@ -276,3 +280,24 @@ def test_a_response_over_the_budget_is_named() -> None:
     check_budget(rows, 5)
     with pytest.raises(DataError, match=r"response 1 to prompt p has 5 tokens .*max_tokens_per_micro_batch \(4\)"):
         check_budget(rows, 4)
+
+
+def test_a_budget_below_the_longest_prompt_and_response_is_refused_before_the_run(
+    small_config: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match=r"mode long may add 64, more than train.max_tokens_per_micro_batch \(70\)"):
+        prepare(small_config("train.max_tokens_per_micro_batch=70"))
+
+
+def test_what_an_update_did_is_counted_and_told(folders: Path) -> None:
+    """An optimizer step on two groups with a picture each. What there is to tell is told."""
+    policy = loaded(folders, "tiny", "modes.kinds.short.max_new_tokens=5", "modes.kinds.long.max_new_tokens=5")
+    config = load_config(DEFAULT_CONFIG, SMALL)
+    groups = groups_of(rollouts_of(policy, num_prompts=2, num_responses=3))
+    for chosen, told in ((policy, []), (replace(policy, packing=Packing(None, notices=["padded"])), ["padded"])):
+        figures = UpdateFigures()
+        accumulate_gradient(chosen, groups, None, config.train, loss_rules(config), figures, on_policy=True)
+        assert figures.notices == told
+        assert figures.forward.vision_encodes == figures.forward.unique_images == 2
+    rows = [sample.rollout.generation.ids for group in groups for sample in group.samples]
+    assert figures.ratio_deviation < 1e-4 and sum(figures.tokens.values()) == sum(map(len, rows))
