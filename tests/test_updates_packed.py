@@ -23,15 +23,12 @@ from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.config import Config, load_config
-from hybrid_rl.errors import ConfigError, DataError
+from hybrid_rl.errors import ConfigError
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
-from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.forward import batches_of, check_budget, response_logprobs
+from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient
-from hybrid_rl.updates.packed import packed_batches, packed_tokens
-from hybrid_rl.updates.padded import micro_batches, padded_tokens
 from hybrid_rl.updates.rows import Row
 from hybrid_rl.updates.vision_once import vision_once
 
@@ -244,42 +241,6 @@ def test_a_pack_that_differs_is_found_out_and_not_used(folders: Path, monkeypatc
     assert torch.equal(found, expected)
     (notice,) = policy.packing.take_notices()
     assert re.search(r"of text are padded, not packed.*differ by \d", notice)
-
-
-# --- batches --------------------------------------------------------------------------------------------------------
-
-
-def test_packs_keep_groups_together_join_small_ones_and_split_large_ones() -> None:
-    """Prompts of 10 tokens. Budget 40: a group of 10 + 2 x 20 is split, and those of 10 + 2 and 10 + 3 are joined."""
-    prompts = [PromptInputs(tuple(range(10)), {}) for _ in range(3)]
-    lengths = [(0, 20), (0, 20), (1, 2), (2, 3)]
-    rows = [Row(prompts[u], (1,) * length) for u, length in lengths]
-    batches = packed_batches(rows, 40, torch.device("cpu"))
-    assert batches == [[0], [1], [3, 2]]
-    assert [packed_tokens(rows, [batch]) for batch in batches] == [30, 30, 25]
-    assert packed_batches(rows, 50, torch.device("cpu")) == [[0, 1], [3, 2]]
-    # Padded, a row has its own prompt and the width of the longest: 2 x 30 and 2 x 13 tokens.
-    assert padded_tokens(rows, micro_batches(rows, 60)) == 86
-
-
-@given(
-    lengths=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=5),
-    max_tokens=st.integers(40, 200),
-)
-def test_no_pack_is_over_the_budget_and_no_row_is_lost(lengths: list[list[int]], max_tokens: int) -> None:
-    prompts = [PromptInputs(tuple(range(3 + u)), {}) for u in range(len(lengths))]
-    rows = [Row(prompts[u], (1,) * n) for u, responses in enumerate(lengths) for n in responses]
-    batches = packed_batches(rows, max_tokens, torch.device("cpu"))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(rows)))
-    assert all(packed_tokens(rows, [batch]) <= max_tokens for batch in batches)
-    assert packed_tokens(rows, batches) <= padded_tokens(rows, batches)
-
-
-def test_a_response_over_the_budget_is_named() -> None:
-    rows = [Row(PromptInputs((1, 2, 3), {}), (4, 5), name="response 1 to prompt p")]
-    check_budget(rows, 5)
-    with pytest.raises(DataError, match=r"response 1 to prompt p has 5 tokens .*max_tokens_per_micro_batch \(4\)"):
-        check_budget(rows, 4)
 
 
 def test_a_budget_below_the_longest_prompt_and_response_is_refused_before_the_run(

@@ -17,7 +17,9 @@ from hybrid_rl.updates.vision_once import LearningVision
 
 _PROMPTS = 2
 _PROBED = 3
-"""Parameters whose gradients are compared."""
+"""About so many parameters have their gradients compared."""
+_LARGEST = 2**22
+"""Larger parameters are left out: their gradients are held twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def _undisturbed(policy: Policy) -> Iterator[list[torch.nn.Parameter]]:
     try:
         # Workers that only look call this in inference mode.
         with torch.inference_mode(False), torch.set_grad_enabled(asked):
-            trained = [p for p in policy.trained_parameters().values() if p.requires_grad]
+            trained = [p for p in policy.trained_parameters().values() if p.requires_grad and p.numel() <= _LARGEST]
             yield trained[:: max(1, len(trained) // _PROBED)] if asked else []
     finally:
         policy.model.train(training)
@@ -97,7 +99,7 @@ def _undisturbed(policy: Policy) -> Iterator[list[torch.nn.Parameter]]:
 def _measure(output: ResponseLogprobs, probe: Sequence[torch.nn.Parameter]) -> tuple[Tensor, Tensor]:
     """The log-probabilities, and the gradients of their sum, as vectors."""
     logprobs = output.logprobs_BL[output.mask_BL]
-    if not probe:
+    if not probe or not logprobs.requires_grad:
         return logprobs.detach(), logprobs.new_zeros(1)
     found = torch.autograd.grad(logprobs.sum(), list(probe), allow_unused=True)
     return logprobs.detach(), torch.cat(
