@@ -2,14 +2,13 @@
 
     python -m benchmarks.reward_pool [--cases 5000] [--processes 2]
 
-The reward does next to nothing, so the figures are the pool's own cost. One JSON object on standard output.
+The reward does next to nothing, so the figures are the pool's own cost. There is no peer. Prints JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import signal
 import statistics
@@ -18,6 +17,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.report_form import case, print_report
+from benchmarks.sides import peak_gib
 
 _REWARD = """
 import os
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "quick.py").write_text(_REWARD)
-        print(json.dumps(_measure(folder, chosen.cases, chosen.processes)))
+        print_report([_measure(folder, chosen.cases, chosen.processes)])
 
 
 def _measure(folder: str, num_cases: int, processes: int) -> dict[str, Any]:
@@ -55,30 +57,37 @@ def _measure(folder: str, num_cases: int, processes: int) -> dict[str, Any]:
     start_s, _ = run(["x"])
     wall_s, verdicts = run(["x" * (i % 200) for i in range(num_cases)])
     wrong = sum(verdict.value != i % 200 for i, verdict in enumerate(verdicts))
-    trips_ms = [1e3 * run(["x"])[0] for _ in range(200)]
-    megabyte_ms = [1e3 * run(["x" * 1_000_000])[0] for _ in range(20)]
+    trips_s = [run(["x"])[0] for _ in range(200)]
+    megabyte_s = [run(["x" * 1_000_000])[0] for _ in range(20)]
     hang_s, with_hang = run(["hang", *("x" * (i % 200) for i in range(num_cases))])
-    killed_ms = []
+    killed_s = []
     for _ in range(10):
         os.kill(int(run(["pid"])[1][0].value), signal.SIGKILL)
-        killed_ms.append(1e3 * run(["x"])[0])
+        killed_s.append(run(["x"])[0])
     pool.close()
-    return {
-        "processes": processes,
-        "cases": num_cases,
-        "start_s": start_s,
+    ours = {
+        "wall": wall_s,
         "cases_per_s": num_cases / wall_s,
-        "wrong": wrong,
-        "round_trip_ms": {"median": statistics.median(trips_ms), "max": max(trips_ms)},
-        "one_megabyte_ms": {"median": statistics.median(megabyte_ms)},
-        "with_one_hang": {
+        "start_s": start_s,
+        "round_trip_s": statistics.median(trips_s),
+        "one_megabyte_s": statistics.median(megabyte_s),
+        "with_one_hang_s": hang_s,
+        "after_a_kill_s": statistics.median(killed_s),
+        "peak_memory": peak_gib(),
+    }
+    return case(
+        "reward_pool",
+        [ours],
+        processes=processes,
+        cases=num_cases,
+        wrong=wrong,
+        longest={"round_trip_s": max(trips_s), "after_a_kill_s": max(killed_s)},
+        with_one_hang={
             "limit_s": _LIMIT_S,
-            "wall_s": hang_s,
             "others_wrong": sum(verdict.value != i % 200 for i, verdict in enumerate(with_hang[1:])),
         },
-        "after_a_kill_ms": {"median": statistics.median(killed_ms), "max": max(killed_ms)},
-        "replaced": pool.replaced,
-    }
+        replaced=pool.replaced,
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Graders of mathematics side by side on the same cases: `python -m benchmarks.rewards FILE... [--json]`.
+"""Graders of mathematics side by side on the same cases: `python -m benchmarks.rewards FILE...`.
 
 math-verify (gold and bare answers boxed, box before anything else), TRL's `accuracy_reward` (gold in dollars), verl's
 `math_verify` and ours. Each grader runs all cases in one process of its own, called directly, and reports case by case:
 where one case takes longer than `--limit`, the process is killed, the case is a hang and counts as no credit, and the
 rest goes on in a new process. Times are of the call alone, after one call that warms up; a hang counts its limit.
 A case is right where full marks are given exactly if they are expected.
+
+Prints JSON with a case for every peer, `wall` being the median of a call, and on standard error a table.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def work(name: str, cases: list[Case], pipe: Connection) -> None:
         pipe.send((verdict, time.perf_counter() - start))
 
 
-def run(name: str, cases: list[Case], limit_s: float) -> dict[str, Any]:
+def run(name: str, cases: list[Case], limit_s: float) -> dict[str, float]:
     """Accuracy and times of one grader over all cases."""
     context = mp.get_context("spawn")
     results: list[tuple[bool | None, float]] = []
@@ -147,40 +149,47 @@ def run(name: str, cases: list[Case], limit_s: float) -> dict[str, Any]:
     seconds = sorted(s for _, s in results)
     return {
         "cases": len(cases),
-        "accuracy": sum(e == g for e, g in zip(expected, given, strict=True)) / len(cases),
+        "share_of_cases_right": sum(e == g for e, g in zip(expected, given, strict=True)) / len(cases),
         "false_positives": sum(g and not e for e, g in zip(expected, given, strict=True)),
         "false_negatives": sum(e and not g for e, g in zip(expected, given, strict=True)),
         "failures": sum(verdict is None for verdict, _ in results) - hangs,
         "hangs": hangs,
-        "median_ms": statistics.median(seconds) * 1e3,
-        "p99_ms": seconds[min(len(seconds) - 1, int(0.99 * len(seconds)))] * 1e3,
-        "max_ms": seconds[-1] * 1e3,
+        "wall": statistics.median(seconds),
+        "p99_s": seconds[min(len(seconds) - 1, int(0.99 * len(seconds)))],
+        "max_s": seconds[-1],
     }
+
+
+def show(found: dict[str, dict[str, float]]) -> None:
+    """The table on standard error."""
+    head = f"{'grader':22s}{'right %':>9s}{'FP':>5s}{'FN':>5s}{'median ms':>11s}{'p99 ms':>9s}{'hangs':>7s}"
+    print(head, file=sys.stderr)
+    for name, row in found.items():
+        print(
+            f"{name:22s}{100 * row['share_of_cases_right']:9.1f}{row['false_positives']:5d}{row['false_negatives']:5d}"
+            f"{1e3 * row['wall']:11.2f}{1e3 * row['p99_s']:9.1f}{row['hangs']:7d}",
+            file=sys.stderr,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="no table on standard error")
     parser.add_argument("--limit", type=float, default=15.0, help="seconds after which a case is a hang")
     parser.add_argument("--only", choices=list(GRADERS), action="append")
     arguments = parser.parse_args()
     cases = load(arguments.files)
-    found = {}
-    for name in arguments.only or GRADERS:
-        found[name] = run(name, cases, arguments.limit)
-        print(f"{name}: {100 * found[name]['accuracy']:.1f} % right", file=sys.stderr, flush=True)
-    if arguments.json:
-        from benchmarks.timing import machine  # imports torch, which the graders' processes have no need of
+    found = {name: run(name, cases, arguments.limit) for name in arguments.only or GRADERS}
+    if not arguments.json:
+        show(found)
+    from benchmarks.report_form import case, print_report  # imports torch; the graders' processes need none
 
-        print(json.dumps({"machine": machine(), "graders": found}, indent=2))
-        return
-    print(f"{'grader':22s}{'right %':>9s}{'FP':>5s}{'FN':>5s}{'median ms':>11s}{'p99 ms':>9s}{'hangs':>7s}")
-    for name, row in found.items():
-        print(
-            f"{name:22s}{100 * row['accuracy']:9.1f}{row['false_positives']:5d}{row['false_negatives']:5d}"
-            f"{row['median_ms']:11.2f}{row['p99_ms']:9.1f}{row['hangs']:7d}"
-        )
+    peers = {name: row for name, row in found.items() if name != "ours"}
+    if "ours" in found and peers:
+        print_report([case(name, [found["ours"]], [row]) for name, row in peers.items()])
+    else:
+        print_report([case(name, [row]) for name, row in found.items()])
 
 
 if __name__ == "__main__":

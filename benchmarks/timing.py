@@ -1,35 +1,20 @@
-"""Honest seconds on a machine that may be shared: candidates run in turn, and every figure comes with its spread."""
+"""Honest seconds on a machine that may be shared: candidates run in turn, and every run is kept."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """Wall-clock times of one candidate."""
-
-    median: float
-    least: float
-    """The run that other processes disturbed least."""
-    runs: int
-
-    @classmethod
-    def of(cls, samples: Sequence[float]) -> Seconds:
-        """Summary of the samples."""
-        return cls(statistics.median(samples), min(samples), len(samples))
-
-
-def interleaved(candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_up: bool = True) -> dict[str, Seconds]:
-    """Time every candidate `runs` times, A B A B, so that a slow spell of the machine falls on all of them.
+def interleaved(
+    candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of every candidate's `runs` runs, A B A B, so that a slow spell of the machine falls on all of them.
 
     With `warm_up` a first round is not counted: it fills caches and touches memory for the first time.
     """
@@ -40,7 +25,7 @@ def interleaved(candidates: Mapping[str, Callable[[], Any]], runs: int, *, warm_
             run()
             if round_ >= warm_up:
                 samples[name].append(time.perf_counter() - start)
-    return {name: Seconds.of(values) for name, values in samples.items()}
+    return samples
 
 
 def product(rows: int, inner: int, columns: int) -> tuple[Callable[[], Any], float]:
@@ -64,11 +49,6 @@ def machine() -> dict[str, Any]:
         "load_1_minute": os.getloadavg()[0],
         "running_processes": _running_processes(),
     }
-
-
-def as_json(seconds: Mapping[str, Seconds]) -> dict[str, Any]:
-    """Times as plain numbers."""
-    return {name: asdict(value) for name, value in seconds.items()}
 
 
 def _processor_name() -> str:

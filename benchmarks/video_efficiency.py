@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -23,11 +21,13 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.report_form import case, print_report
+from benchmarks.sides import peak_gib
 from benchmarks.timing import machine
 from benchmarks.video_models import Prepared, Sizes, clip, minicpmv, qwen
 
 _MODELS = ("minicpmv", "qwen2_5_vl")
-_MEASURED = ("time_to_first_token_s", "total_s", "encoder_s", "peak_memory_bytes", "peak_above_start_bytes")
+_MEASURED = ("wall", "time_to_first_token_s", "encoder_s", "peak_memory", "peak_above_start_gib", "visual_tokens")
 
 
 class FirstToken:
@@ -81,7 +81,7 @@ def measure_one(name: str, frames: int, options: argparse.Namespace) -> dict[str
     ready = prepare(name, frames, options)
     model = ready.model
     clock = EncoderClock([model.vpm, model.resampler] if name == "minicpmv" else [model.model.visual])
-    start_bytes = _resident_bytes()
+    start_gib = psutil.Process().memory_info().rss / 2**30  # interpreter, libraries, weights and packed pixels
     streamer = FirstToken()
     start = time.perf_counter()
     out = model.generate(**ready.inputs, max_new_tokens=options.new_tokens, do_sample=False, streamer=streamer)
@@ -92,26 +92,16 @@ def measure_one(name: str, frames: int, options: argparse.Namespace) -> dict[str
         "decoder_parameters": sum(p.numel() for p in _decoder(model, name).parameters()),
         "parameters": sum(p.numel() for p in model.parameters()),
         "time_to_first_token_s": streamer.at_s - start,
-        "total_s": end - start,
+        "wall": end - start,
         "encoder_s": clock.total_s,
-        "peak_memory_bytes": _peak_bytes(),
-        "peak_above_start_bytes": _peak_bytes() - start_bytes,
+        "peak_memory": peak_gib(),
+        "peak_above_start_gib": peak_gib() - start_gib,
     }
 
 
 def _decoder(model: Any, name: str) -> torch.nn.Module:
     decoder: torch.nn.Module = model.llm.model if name == "minicpmv" else model.model.language_model
     return decoder
-
-
-def _resident_bytes() -> int:
-    """Resident size of this process now: interpreter, libraries, weights and packed pixels."""
-    return int(psutil.Process().memory_info().rss)
-
-
-def _peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_fresh_process(name: str, frames: int, arguments: Sequence[str]) -> dict[str, Any]:
@@ -129,19 +119,19 @@ def in_fresh_process(name: str, frames: int, arguments: Sequence[str]) -> dict[s
 
 
 def compare(frames: int, runs: int, arguments: Sequence[str]) -> dict[str, Any]:
-    """Both models in turn; medians, and ours as a fraction of the other's."""
+    """Both models in turn."""
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in _MODELS}
     for _ in range(runs):
         for name in _MODELS:
             samples[name].append(in_fresh_process(name, frames, arguments))
-    medians = {
-        name: results[0] | {key: statistics.median(result[key] for result in results) for key in _MEASURED}
-        for name, results in samples.items()
+    measured = [[{key: run[key] for key in _MEASURED} for run in samples[name]] for name in _MODELS]
+    found = case(f"frames_{frames}", *measured, frames=frames)
+    fixed = ("new_tokens", "decoder_parameters", "parameters")
+    shares = [found[side]["encoder_s"] / found[side]["wall"] for side in ("ours", "peer")]
+    return found | {
+        "models": {name: {key: samples[name][0][key] for key in fixed} for name in _MODELS},
+        "encoder_share_of_time": dict(zip(_MODELS, shares, strict=True)),
     }
-    ours, theirs = (medians[name] for name in _MODELS)
-    ratios = {key: ours[key] / theirs[key] for key in ("visual_tokens", *_MEASURED)}
-    shares = {name: medians[name]["encoder_s"] / medians[name]["total_s"] for name in _MODELS}
-    return {"frames": frames, "runs": runs, **medians, "ours_over_qwen": ratios, "encoder_share_of_time": shares}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,14 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     names = ("side", "frames_per_package", "new_tokens", "width", "layers", "vision_layers")
     passed = [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
-    report = {
-        "machine": machine(),
-        "sizes": asdict(Sizes(options.width, options.layers, options.vision_layers)),
-        "clips": [compare(frames, options.runs, passed) for frames in options.frames],
-        "paper": {"total_s": 0.087, "peak_memory_bytes": 0.467},
-        "load_1_minute_after": machine()["load_1_minute"],
-    }
-    print(json.dumps(report, indent=1))
+    print_report(
+        [compare(frames, options.runs, passed) for frames in options.frames],
+        peer="transformers' Qwen2.5-VL",
+        sizes=asdict(Sizes(options.width, options.layers, options.vision_layers)),
+        ratio_in_the_paper={"wall": 1 / 0.087, "peak_memory": 1 / 0.467},
+        load_1_minute_after=machine()["load_1_minute"],
+    )
 
 
 if __name__ == "__main__":

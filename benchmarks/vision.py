@@ -6,7 +6,6 @@ Both sides have the same random weights and run in turn in one process; their ou
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from benchmarks.activations import saved_bytes
 from benchmarks.eager_vision import EagerResampler, EagerVisionTower
 from benchmarks.pictures import MIXED_GRIDS, Slices, random_slices, real_slices
-from benchmarks.timing import Seconds, as_json, interleaved, machine, product
+from benchmarks.report_form import case, print_report
+from benchmarks.timing import interleaved, machine, product
 from model.configuration_minicpmv import MiniCPMVVisionConfig
 from model.image_processing import MiniCPMVImageProcessor
 from model.resampler import STILL, Resampler
@@ -90,7 +90,7 @@ def float32_peak(tower: VisionTower, tokens: int) -> tuple[Callable[[], Any], fl
 
 
 @torch.no_grad()
-def compare(pair: Pair, slices: Slices, runs: int, products: int, *, warm_up: bool = True) -> dict[str, Any]:
+def compare(name: str, pair: Pair, slices: Slices, runs: int, products: int, *, warm_up: bool = True) -> dict[str, Any]:
     """Times of both sides, largest difference of their outputs, and share of peak of ours."""
     candidates: dict[str, Callable[[], Any]] = dict(pair.runs(slices))
     outputs = [run() for run in pair.runs(slices).values()] if warm_up else []
@@ -99,38 +99,41 @@ def compare(pair: Pair, slices: Slices, runs: int, products: int, *, warm_up: bo
     # Peak is taken between the others, so that it sees the same machine.
     candidates["peak"] = lambda: [peak() for _ in range(products)]
     candidates["square"] = lambda: [square() for _ in range(products)]
-    times = interleaved(candidates, runs, warm_up=warm_up)
+    seconds = interleaved(candidates, runs, warm_up=warm_up)
     flops = executed_flops(slices.lengths, *pair.ours)
     rates = {
-        "ours_gflops": flops / times["ours"].least / 1e9,
-        "peak_gflops_of_the_largest_product": products * peak_flops / times["peak"].least / 1e9,
-        "peak_gflops_of_2048_cubed": products * square_flops / times["square"].least / 1e9,
+        "ours_gflops": flops / min(seconds["ours"]) / 1e9,
+        "peak_gflops_of_the_largest_product": products * peak_flops / min(seconds["peak"]) / 1e9,
+        "peak_gflops_of_2048_cubed": products * square_flops / min(seconds["square"]) / 1e9,
     }
-    return {
-        "slices": len(slices.grids),
-        "patches": sum(slices.lengths),
-        "padding_fraction": slices.padding_fraction,
-        "max_difference": float((outputs[0] - outputs[1]).abs().max()) if outputs else None,
-        "seconds": as_json({name: times[name] for name in ("ours", "eager")}),
-        "speedup": _ratio(times["eager"], times["ours"]),
+    peak_gflops = max(rates["peak_gflops_of_the_largest_product"], rates["peak_gflops_of_2048_cubed"])
+    return case(
+        name,
+        [{"wall": wall} for wall in seconds["ours"]],
+        [{"wall": wall} for wall in seconds["eager"]],
+        slices=len(slices.grids),
+        patches=sum(slices.lengths),
+        padding_fraction=slices.padding_fraction,
+        max_difference=float((outputs[0] - outputs[1]).abs().max()) if outputs else None,
+        ratio_of_least=min(seconds["eager"]) / min(seconds["ours"]),
+        share_of_peak=rates["ours_gflops"] / peak_gflops,
         **rates,
-        "share_of_peak": rates["ours_gflops"]
-        / max(rates["peak_gflops_of_the_largest_product"], rates["peak_gflops_of_2048_cubed"]),
-    }
+    )
 
 
 def activation_memory(pair: Pair, slices: Slices) -> dict[str, Any]:
-    """Bytes that one forward pass with gradient keeps for backward, on each side."""
+    """What one forward pass with gradient keeps for backward on each side, GiB; `ratio` is peer / ours."""
     parameters = [p for module in (*pair.ours, *pair.eager) for p in module.parameters()]
-    kept = {name: saved_bytes(run, parameters) for name, run in pair.runs(slices).items()}
-    return {"method": "bytes saved by autograd, each storage once", **kept, "ratio": kept["ours"] / kept["eager"]}
+    kept = {name: saved_bytes(run, parameters) / 2**30 for name, run in pair.runs(slices).items()}
+    return {
+        "method": "bytes saved by autograd, each storage once",
+        "ours": kept["ours"],
+        "peer": kept["eager"],
+        "ratio": kept["eager"] / kept["ours"],
+    }
 
 
-def _ratio(slow: Seconds, fast: Seconds) -> dict[str, float]:
-    return {"of_medians": slow.median / fast.median, "of_least": slow.least / fast.least}
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the cases asked for."""
     config = MiniCPMVVisionConfig(
         hidden_size=options.width,
@@ -141,26 +144,23 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     # The tower stands alone here; inside the model it takes the model's choice, which is this one.
     config._attn_implementation = "sdpa"
     pair = Pair.build(config, options.hidden, options.queries)
-    sizes = {name: getattr(options, name) for name in ("width", "intermediate", "heads", "layers", "hidden", "queries")}
-    report: dict[str, Any] = {"machine": machine(), "sizes": sizes, "cases": {}}
-    cases = report["cases"]
+    cases: list[dict[str, Any]] = []
     if "equal" in options.cases:
         equal = random_slices([_SLICE_GRID] * options.slices)
-        cases["equal_float32"] = compare(pair, equal, options.runs, options.peak_products)
+        cases.append(compare("equal_float32", pair, equal, options.runs, options.peak_products))
         pair.to(torch.bfloat16)
         # Without bfloat16 instructions one eager pass takes a minute or more.
-        cases["equal_bfloat16"] = compare(pair, equal, options.bfloat16_runs, options.peak_products, warm_up=False)
+        runs = options.bfloat16_runs
+        cases.append(compare("equal_bfloat16", pair, equal, runs, options.peak_products, warm_up=False))
         pair.to(torch.float32)
     if "real" in options.cases:
-        cases["real_float32"] = compare(
-            pair, real_slices(MiniCPMVImageProcessor()), options.runs, options.peak_products
-        )
+        real = real_slices(MiniCPMVImageProcessor())
+        cases.append(compare("real_float32", pair, real, options.runs, options.peak_products))
     if "mixed" in options.cases:
         mixed = random_slices(list(MIXED_GRIDS))
-        cases["mixed_float32"] = compare(pair, mixed, options.runs, options.peak_products)
-        cases["mixed_float32"]["activation_memory"] = activation_memory(pair, mixed)
-    report["load_1_minute_after"] = machine()["load_1_minute"]
-    return report
+        found = compare("mixed_float32", pair, mixed, options.runs, options.peak_products)
+        cases.append(found | {"activation_memory": activation_memory(pair, mixed)})
+    return cases
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -181,7 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    print(json.dumps(measure(options), indent=1))
+    cases = measure(options)
+    sizes = {name: getattr(options, name) for name in ("width", "intermediate", "heads", "layers", "hidden", "queries")}
+    print_report(
+        cases, peer="the same weights, padded and eager", sizes=sizes, load_1_minute_after=machine()["load_1_minute"]
+    )
 
 
 if __name__ == "__main__":

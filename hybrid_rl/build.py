@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hybrid_rl.ahead import Ahead, stored_rollouts
@@ -18,9 +18,12 @@ from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
 from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.machine.sentences import describe_kernels
+from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
+from hybrid_rl.scorer_pool.nursery import end_shared_nursery
 from hybrid_rl.scoring import actor_specs, place_rewards
 from hybrid_rl.scoring.stages import stages_of
 from hybrid_rl.stages.cache import cache_folder
@@ -32,7 +35,7 @@ from hybrid_rl.workers.reward import RewardWorker
 from hybrid_rl.workers.reward_actor import start_hosts
 from hybrid_rl.workers.rollout import RolloutWorker
 from hybrid_rl.workers.served_policy import ServedPolicy
-from hybrid_rl.workers.setup import WorkerSetup
+from hybrid_rl.workers.setup import WorkerSetup, measured_first
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Run:
     """A run under way. `warm_up_needed`, `done`, `admission` and `wall_s` change; the rest is fixed.
 
     Attributes:
+        yardstick: what updates cost, and what their machine can do.
         warm_up_needed: the supervised stage has not been finished, here or in the cache.
         done: training steps that are done and recorded.
         admission: what admission remembers of these steps.
@@ -59,6 +63,7 @@ class Run:
     reference: Reference
     view: View
     stop: StopSignal
+    yardstick: Yardstick
     warm_up_needed: bool
     done: int = 0
     admission: AdmissionState = field(default_factory=AdmissionState)
@@ -110,6 +115,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         if resume is not None:
             stack.enter_context(resume.held())
         config, folder, material, start = _check(config, resume)
+        if config.cluster.executor == "ray":
+            end_shared_nursery()  # it has read references; the run's scorers belong to its reward workers
         stop = stack.enter_context(StopSignal())
         view = stack.enter_context(make_view(config.run.live))
         for topic, sentence in describe_plan(config, material, str(folder.path), start.sentence):
@@ -121,6 +128,11 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
+        if rollouts.join(actor):
+            view.note("weights      from GPU to GPU by broadcast")
+        yardstick = actor.yardstick()
+        for topic, sentence in describe_kernels(yardstick.kernels):
+            view.note(f"{topic:<12} {sentence}")
         if resume is None:
             folder.create(config)
             stack.enter_context(folder.held())
@@ -149,6 +161,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             reference=reference,
             view=view,
             stop=stop,
+            yardstick=yardstick,
             warm_up_needed=start.warm_up_needed,
             done=start.done,
             admission=start.admission,
@@ -229,14 +242,15 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
 def _start_workers(
     config: Config, cluster: Cluster, material: Material, start: _Start
 ) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
-    others = WorkerSetup(config=config, checkpoint=start.others)
-    actor = Actor(cluster.start(ActorWorker, WorkerSetup(config=config, checkpoint=start.actor)))
+    measured = measured_first(config)
+    others = WorkerSetup(config=config, checkpoint=start.others, measured=measured)
+    actor = Actor(cluster.start(ActorWorker, replace(others, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]
     reference: Reference = AdapterOff(actor)
     initial = None
     if config.model.lora is None:
-        initial = cluster.start(ReferenceWorker, WorkerSetup(config=config, checkpoint=start.reference))
-        reference = SeparateReference(cluster, initial)
+        initial = cluster.start(ReferenceWorker, replace(others, checkpoint=start.reference))
+        reference = SeparateReference(initial)
     policy = ServedPolicy(others, rollouts, initial)
     hosts = start_hosts(cluster, config, actor_specs(config))
     rewards = [

@@ -13,6 +13,7 @@ from typing import Any
 from hybrid_rl.answer_boundary import answer_start
 from hybrid_rl.config.modes import KindConfig
 from hybrid_rl.errors import ConfigError, DataError
+from hybrid_rl.kept_inputs import KeptInputs
 from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.templates import PromptInputs, check_template_args, conversation, single_conversation
@@ -41,6 +42,7 @@ class TemplateChatFormat:
         stop_ids: tuple[int, ...],
     ) -> None:
         self._processor = processor
+        self._kept = KeptInputs(processor)
         self._tokenizer = getattr(processor, "tokenizer", processor)
         self._kinds = kinds
         self._open, self._close = thought_tags
@@ -61,6 +63,11 @@ class TemplateChatFormat:
         Raises:
             DataError: an image cannot be read, or the prompt does not suit the processor.
         """
+        if not prompt.images:
+            return self._make_inputs(prompt, mode)
+        return self._kept.get(prompt, self._kinds[mode], lambda: self._make_inputs(prompt, mode))
+
+    def _make_inputs(self, prompt: Prompt, mode: str) -> PromptInputs:
         try:
             tensors = {"return_tensors": "pt"} if prompt.images else {}
             output = self._render(conversation(prompt), mode, tokenize=True, return_dict=True, **tensors)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, ImageStat, UnidentifiedImageError
 
 from hybrid_rl.errors import DataError
+from hybrid_rl.kept_media import MEDIA
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What decoding a file may raise, depending on its format and damage."""
@@ -49,12 +50,26 @@ ImageRef = InlineImage | FileImage
 
 
 def open_image(ref: ImageRef) -> Image.Image:
-    """Decode an image to RGB; see `upright_rgb`.
+    """An image as RGB; see `upright_rgb`. Decoded once for its content (`hybrid_rl.kept_media`); a copy, to change.
 
     Raises:
         DataError: the file is missing, its content is not a complete image, or it holds no brightness.
     """
     data = ref.read_bytes()
+    return MEDIA.get(("image", digest(data)), lambda: _decode(data, ref)).copy()
+
+
+def image_digest(ref: ImageRef) -> bytes:
+    """The same for images of the same content."""
+    return digest(ref.read_bytes())
+
+
+def digest(data: bytes) -> bytes:
+    """Of the bytes of an image."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _decode(data: bytes, ref: ImageRef) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return upright_rgb(image)

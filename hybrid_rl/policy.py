@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
 from hybrid_rl.backbones.layout import Decoding
+from hybrid_rl.backbones.packing import Packing
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
@@ -39,6 +42,7 @@ class Policy:
         compute_dtype: dtype of the forward pass; weights may be kept in float32 beside it (see `autocast`).
         forbidden_ids: ids that are never sampled, such as image placeholders; they have probability 0 everywhere.
         backbone: how the model is called.
+        packing: whether responses are forwarded packed in training.
         lora: the adapter that is trained; None where all weights are.
     """
 
@@ -49,6 +53,7 @@ class Policy:
     compute_dtype: torch.dtype
     forbidden_ids: tuple[int, ...]
     backbone: Backbone
+    packing: Packing
     lora: Lora | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -56,10 +61,10 @@ class Policy:
         enabled = self.compute_dtype is not self.model.dtype
         return torch.autocast(self.device.type, self.compute_dtype, enabled=enabled)
 
-    def prefill(self, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
+    def prefill(self, inputs: Sequence[PromptInputs], vision: VisionMemory | None = None) -> tuple[Tensor, Decoding]:
         """See `Backbone.prefill`."""
         with self.autocast():
-            return self.backbone.prefill(self.model, inputs)
+            return self.backbone.prefill(self.model, inputs, vision or VisionMemory())
 
     def decode(self, tokens_B: Tensor, decoding: Decoding) -> Tensor:
         """See `Backbone.decode`."""
@@ -67,11 +72,16 @@ class Policy:
             return self.backbone.decode(self.model, tokens_B, decoding)
 
     def response_logits(
-        self, inputs: Sequence[PromptInputs], prompt_of_row: Sequence[int], responses: Sequence[Sequence[int]]
+        self,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+        vision: VisionMemory | None = None,
     ) -> Tensor:
         """See `Backbone.response_logits`."""
         with self.autocast():
-            return self.backbone.response_logits(self.model, inputs, prompt_of_row, responses)
+            memory = vision or VisionMemory()
+            return self.backbone.response_logits(self.model, inputs, prompt_of_row, responses, memory)
 
     def logprobs(self, logits: Tensor, temperature: Tensor | float) -> Tensor:
         """Log-probabilities [..., V] of the distribution that responses are drawn from, in float32.
@@ -118,13 +128,15 @@ def load_policy(
     model, processor = load_folder(folder, weights_dtype) if folder else _build(config, seed, search)
     model = model.to(device=device, dtype=weights_dtype).eval()
     if trainable and config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        context = repeating_alike(model.get_decoder().config)
+        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": context})
     lora = None
     if config.lora is not None:
         lora = Lora(model, config.lora, config.parts, seed=seed, base=config.path or "")
         if checkpoint is not None:
             lora.load(Path(checkpoint))
     tokenizer = getattr(processor, "tokenizer", processor)
+    backbone = build(config.backbone, search) if config.backbone else choose_backbone(model)
     return Policy(
         model=model,
         processor=processor,
@@ -134,7 +146,8 @@ def load_policy(
         device=device,
         compute_dtype=compute_dtype,
         forbidden_ids=_forbidden_ids(model, processor),
-        backbone=build(config.backbone, search) if config.backbone else choose_backbone(model),
+        backbone=backbone,
+        packing=Packing.of(model, backbone, config.packing, trainable=trainable),
         lora=lora,
     )
 

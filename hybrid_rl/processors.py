@@ -25,11 +25,11 @@ def load_processor(folder: str, config: Any) -> Any:
     processor_class: Any = PROCESSOR_MAPPING.get(type(config), None)
     wants_videos = processor_class is not None and "video_processor" in processor_class.get_attributes()
     if wants_videos and not is_torchvision_available():
-        return _compose(folder, processor_class)
+        return _composed(folder, processor_class)
     return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
 
-def _compose(folder: str, processor_class: Any) -> Any:
+def _composed(folder: str, processor_class: Any) -> Any:
     from transformers import AutoTokenizer
 
     # The one that `transformers` itself exports insists on torchvision.
@@ -37,6 +37,15 @@ def _compose(folder: str, processor_class: Any) -> Any:
 
     image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return compose_processor(processor_class, image_processor, tokenizer)
+
+
+def compose_processor(processor_class: Any, image_processor: Any, tokenizer: Any) -> Any:
+    """A processor without its video processor.
+
+    Raises:
+        ValueError: it has further parts.
+    """
     given = {
         "image_processor": image_processor,
         "tokenizer": tokenizer,

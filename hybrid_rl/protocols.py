@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from hybrid_rl.records import AnswerQuery, Generation, Prompt, Request, Response, Score
 
 if TYPE_CHECKING:
@@ -19,7 +16,9 @@ if TYPE_CHECKING:
     from hybrid_rl.algorithm.advantage import GroupAdvantage
     from hybrid_rl.algorithm.baselines import Member, Progress
     from hybrid_rl.algorithm.policy_loss import PolicyTerms, TokenBatch
+    from hybrid_rl.backbones.attention_plan import AttentionPlan
     from hybrid_rl.backbones.layout import Decoding
+    from hybrid_rl.backbones.vision_memory import VisionMemory
     from hybrid_rl.scorer_pool.verdict import Verdict
     from hybrid_rl.scoring.calls import Call
     from hybrid_rl.templates import PromptInputs
@@ -28,8 +27,6 @@ Split = Literal["train", "eval"]
 Thought = Literal["opened", "closed", "free"]
 """What the beginning of a response leaves in a mode: an open think block, a closed (empty) one, or the choice to the
 model."""
-Weights = Mapping[str, npt.NDArray[np.generic]]
-"""Parameter name -> array. bfloat16 tensors travel as uint16 views; `hybrid_rl.workers.weights` converts."""
 
 
 @runtime_checkable
@@ -56,8 +53,10 @@ class Reward(Protocol):
 
     It may declare, as attributes: `per` = "sample", "group" or "batch" (beyond a sample every name but `policy` is a
     list with one entry a response, and so is what it returns); `runs_in` = "pool", "inline", "async" or "actor";
-    `without_answer`, what it counts as where it is not called (0; None abstains). A method `check()` is called once
-    before a run; it raises a `PluginError` if the reward cannot work.
+    `without_answer`, what it counts as where it is not called (0; None abstains); `blames_reference`, that it abstains
+    on a plain answer only for want of a readable reference, which is then refused before a run. A method `check()` is
+    called once before a run, with the names of its `modes` if it asks for them; it raises a `PluginError` if the reward
+    cannot work.
     """
 
     def __call__(self, **wanted: Any) -> float | Score | Sequence[float | Score | None] | None: ...
@@ -146,13 +145,18 @@ class ChatFormat(Protocol):
 class Backbone(Protocol):
     """How a transformers model is called for training and sampling; the only place that knows where images go in it.
 
+    One that also has the methods of `hybrid_rl.backbones.packing.PackingBackbone` is trained on packed responses.
+
     Laws (tested for every backbone): the images of a prompt are encoded once a call, however many rows share the
     prompt; a row does not depend on the rows beside it; `prefill` and `decode` give the logits of `response_logits`.
     Shapes: U = distinct prompts, B = rows, L = longest response, V = vocabulary.
     """
 
-    def prefill(self, model: Any, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
-        """Forward each prompt once: the logits that predict the first response token [U, V], and the memory."""
+    def prefill(self, model: Any, inputs: Sequence[PromptInputs], vision: VisionMemory) -> tuple[Tensor, Decoding]:
+        """Forward each prompt once: the logits that predict the first response token [U, V], and the memory.
+
+        Images that `vision` remembers are not encoded again.
+        """
         ...
 
     def decode(self, model: Any, tokens_B: Tensor, decoding: Decoding) -> Tensor:
@@ -165,8 +169,31 @@ class Backbone(Protocol):
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
         """Logits that predict each token of each response behind its prompt [B, L, V]; anything in the padding."""
+        ...
+
+
+@runtime_checkable
+class PlannedBackbone(Protocol):
+    """What a backbone offers besides, if its models can be told how to attend (`backbones.attention_plan`).
+
+    Law: the logits are those of `prefill` and `decode`. Shapes as in `Backbone`.
+    """
+
+    def prefill_planned(
+        self, model: Any, inputs: Sequence[PromptInputs], plan: AttentionPlan, vision: VisionMemory
+    ) -> tuple[Tensor, list[int]]:
+        """Forward prompts end to end in one row, as the plan says.
+
+        Returns:
+            The logits that predict the first response token [U, V], and its position behind each prompt [U].
+        """
+        ...
+
+    def decode_planned(self, model: Any, tokens_B: Tensor, positions_B: Tensor, plan: AttentionPlan) -> Tensor:
+        """Feed each row its next token, at these positions: the logits that predict the one behind it [B, V]."""
         ...
 
 

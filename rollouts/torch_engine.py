@@ -1,63 +1,58 @@
-"""The `torch` rollout engine: batched sampling on a transformers model with a KV cache.
+"""The `torch` rollout engine: continuous batching on a transformers model.
 
-The prompt of a group is prefilled once, its images encoded once, and its memory handed to all responses of the group.
-A finished response leaves the batch at once, so short answers do not wait for long ones.
-
-Legend: U = distinct prompts, B = responses in flight, V = vocabulary.
+A response that ends leaves its slot to the next one at once. The prompt of a group goes through the model once, its
+images through the vision tower once a call, whoever else shows them; all responses of the group attend to one memory
+of it. A model whose layers remember in other ways decodes with its own cache (`flight.PlainFlight`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from hybrid_rl.backbones.layout import Decoding
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy
-from hybrid_rl.records import Finish, Generation, Request
-from rollouts.sampling import sample_tokens
-from rollouts.thinking_budget import Budgets, ThinkingBudget
+from hybrid_rl.records import Generation, Request
+from hybrid_rl.rollout_figures import RolloutFigures
+from hybrid_rl.templates import PromptInputs
+from rollouts.decoding_run import DecodingRun
+from rollouts.flight import Flight, PlainFlight, SharedFlight
+from rollouts.prepacked import PackedLinears
+from rollouts.responses import Responses
+from rollouts.room import DEFAULT_ROWS, Demand, choose_rows, free_bytes
+from rollouts.sharing import Sharing
+from rollouts.slots import Slots
+from rollouts.thinking_budget import Budgets
 
 
-@dataclass(slots=True)
-class _Response:
-    """A response in the making. It begins with the tokens of `mode_token`."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call is about: its requests, the inputs of each group, the group of each request, its images."""
 
-    place: int
-    request: Request
-    uniforms: np.ndarray
-    mode_token: tuple[int, ...]
-    budget: ThinkingBudget | None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampled: list[bool] = field(default_factory=list)
-    finish: Finish | None = None
+    requests: Sequence[Request]
+    inputs: list[PromptInputs]
+    group_of: list[int]
+    vision: VisionMemory
+
+    @classmethod
+    def of(cls, policy: Policy, requests: Sequence[Request]) -> _Call:
+        first = {request.group: request for request in reversed(requests)}
+        number = {group: u for u, group in enumerate(dict.fromkeys(request.group for request in requests))}
+        inputs = [policy.format.inputs(first[group].prompt, first[group].mode) for group in number]
+        return cls(requests, inputs, [number[request.group] for request in requests], VisionMemory())
 
     @property
-    def forced(self) -> int | None:
-        """The token that comes next by force; None where it is sampled."""
-        if len(self.ids) < len(self.mode_token):
-            return self.mode_token[len(self.ids)]
-        return self.budget.forced() if self.budget is not None else None
+    def prompt_lengths(self) -> list[int]:
+        return [len(item.ids) for item in self.inputs]
 
-    def add(self, token: int, logprob: float, stop_ids: tuple[int, ...]) -> None:
-        forced = self.forced is not None
-        of_mode = len(self.ids) < len(self.mode_token)
-        self.ids.append(token)
-        # A mode token may be trained as the model's choice (`modes.forced_tokens`); what closes a thought never is.
-        self.logprobs.append(0.0 if forced and not of_mode else logprob)
-        self.sampled.append(not forced)
-        if self.budget is not None and not of_mode:
-            self.budget.add(token)
-        if token in stop_ids and not forced:
-            closed = self.budget is not None and self.budget.closed_by_force
-            self.finish = Finish.BUDGET if closed else Finish.STOP
-        elif len(self.ids) == self.request.max_new_tokens:
-            self.finish = Finish.LENGTH
+    @property
+    def columns(self) -> int:
+        """Most tokens that a response is fed: all of its own but the last."""
+        return max(request.max_new_tokens for request in self.requests) - 1
 
 
 class TorchEngine:
@@ -65,110 +60,89 @@ class TorchEngine:
 
     Args:
         policy: the policy to sample from.
-        max_rows: most responses in flight together; bounds memory.
+        max_rows: most responses in flight together; more are faster, and take more memory. Unset: 512, or as many as
+            the free memory holds.
+        prepack_linears: decode on a CPU with weights in the layout of its kernels; takes a second copy of them.
+
+    Attributes:
+        figures: what the last call has done.
     """
 
-    def __init__(self, policy: Policy, max_rows: int = 512) -> None:
-        if max_rows < 1:
+    def __init__(self, policy: Policy, max_rows: int | None = None, prepack_linears: bool = True) -> None:
+        if max_rows is not None and max_rows < 1:
             raise ConfigError(f"rollout.args.max_rows is {max_rows}; it must be at least 1")
         self._policy = policy
         self._max_rows = max_rows
         self._budgets = Budgets(policy.format)
+        self._sharing = Sharing(policy)
+        self._packed = PackedLinears(policy.model) if prepack_linears else None
+        self._held = 0
+        self.figures = RolloutFigures()
 
-    @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        responses = [
-            _Response(
-                place,
-                request,
-                _uniforms(request.seed, request.max_new_tokens),
-                self._policy.format.forced_ids(request.mode),
-                self._budgets.of(request),
-            )
-            for place, request in enumerate(requests)
-        ]
-        # Requests with the largest budgets share a batch, so that short ones do not keep it waiting.
-        queue = sorted(responses, key=lambda r: -r.request.max_new_tokens)
-        for start in range(0, len(queue), self._max_rows):
-            self._run(queue[start : start + self._max_rows])
-        return [
-            Generation(
-                ids=tuple(r.ids),
-                logprobs=tuple(r.logprobs),
-                sampled=tuple(r.sampled),
-                finish=r.finish or Finish.LENGTH,
-            )
-            for r in responses
-        ]
+        """One generation a request, in order."""
+        found = dict(self.stream(requests))
+        return [found[place] for place in range(len(requests))]
 
-    def _run(self, active: list[_Response]) -> None:
-        """Decode a batch of responses to their ends."""
-        policy = self._policy
-        decoding, logits_BV = self._prefill(active)
-        while True:
-            tokens_B = self._sample(active, logits_BV)
-            keep = [b for b, r in enumerate(active) if r.finish is None]
-            if not keep:
-                return
-            if len(keep) < len(active):
-                keep_B = torch.tensor(keep, device=policy.device)
-                active = [active[b] for b in keep]
-                decoding.select(keep_B)
-                tokens_B = tokens_B[keep_B]
-            logits_BV = policy.decode(tokens_B, decoding)
+    @torch.inference_mode()  # of a generator: while it works, not while it waits
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
+        """See `hybrid_rl.protocols.StreamingEngine`."""
+        self.figures = RolloutFigures()
+        if not requests:
+            return
+        call = _Call.of(self._policy, requests)
+        self._check_lengths(call)
+        responses = Responses(self._policy, requests, self._budgets)
+        if self._sharing.needs_trial(call.inputs):
+            self._sharing.try_out(call.inputs, call.vision, self._kernels)
+        rows = self._rows(call)
+        slots = Slots(call.group_of, [request.max_new_tokens for request in requests], rows)
+        run = DecodingRun(self._flight(call, rows), slots, responses, call.group_of)
+        decoded = 0
+        while ended := self._until_some_end(run):
+            for row in ended:
+                generation = responses.generation(row)
+                decoded += len(generation.ids)
+                yield row, generation
+        self.figures = replace(
+            run.figures(),
+            decoded_tokens=decoded,
+            slots=rows,
+            vision_encodes=call.vision.encodes,
+            unique_images=call.vision.num_unique,
+        )
 
-    def _prefill(self, active: list[_Response]) -> tuple[Decoding, Tensor]:
-        """Forward each distinct prompt once and hand its memory to all of its responses.
+    def _until_some_end(self, run: DecodingRun) -> list[int]:
+        with self._kernels():  # not while whoever reads the stream may use the model
+            return run.until_some_end()
 
-        Returns:
-            The memory of all rows, and the logits that predict their first token [B, V].
-        """
-        policy = self._policy
-        groups = list(dict.fromkeys(r.request.group for r in active))
-        first = {r.request.group: r.request for r in reversed(active)}
-        inputs = [policy.format.inputs(first[g].prompt, first[g].mode) for g in groups]
-        self._check_lengths(active, dict(zip(groups, (len(i.ids) for i in inputs), strict=True)))
-        logits_UV, decoding = policy.prefill(inputs)
-        place = {g: u for u, g in enumerate(groups)}
-        rows_B = torch.tensor([place[r.request.group] for r in active], device=policy.device)
-        decoding.select(rows_B)
-        return decoding, logits_UV[rows_B]
+    def _rows(self, call: _Call) -> int:
+        """How many responses are in flight together."""
+        if not self._sharing.on:
+            return min(self._max_rows or DEFAULT_ROWS, len(call.requests))
+        vocabulary = self._policy.model.config.get_text_config().vocab_size
+        demand = Demand(self._sharing.shape, call.prompt_lengths, call.columns, vocabulary)
+        free = free_bytes(self._policy.device)
+        # What the last call gave back may not have left this process.
+        rows = choose_rows(demand, self._max_rows, len(call.requests), free and free + self._held)
+        self._held = max(self._held, demand.num_bytes(rows))
+        return rows
 
-    def _sample(self, active: list[_Response], logits_BV: Tensor) -> Tensor:
-        """Draw the next token of every response, or take the forced one, and record it."""
-        device = self._policy.device
-        # At temperature 0 the most likely token is taken; its log-probability is that of temperature 1.
-        temperatures_B = torch.tensor([r.request.temperature or 1.0 for r in active], device=device)
-        logprobs_BV = self._policy.logprobs(logits_BV, temperatures_B[:, None])
-        uniforms_B = torch.tensor([r.uniforms[len(r.ids)] for r in active], device=device)
-        tokens_B, logprobs_B = sample_tokens(logprobs_BV, uniforms_B)
-        for b, response in enumerate(active):
-            if response.forced is not None:
-                tokens_B[b] = response.forced
-                logprobs_B[b] = logprobs_BV[b, response.forced]
-            elif response.request.temperature == 0:
-                tokens_B[b] = logprobs_BV[b].argmax()
-                logprobs_B[b] = logprobs_BV[b].max()
-        for response, token, logprob in zip(active, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
-            response.add(token, logprob, self._policy.format.stop_ids(response.request.mode))
-        return tokens_B
+    def _flight(self, call: _Call, rows: int) -> Flight:
+        if not self._sharing.on:
+            return PlainFlight(self._policy, call.inputs, call.vision)
+        return SharedFlight(self._policy, self._sharing.shape, call.inputs, call.vision, rows, call.columns)
 
-    def _check_lengths(self, active: list[_Response], prompt_lengths: dict[str, int]) -> None:
+    def _kernels(self) -> contextlib.AbstractContextManager[None]:
+        return self._packed.applied() if self._packed is not None else contextlib.nullcontext()
+
+    def _check_lengths(self, call: _Call) -> None:
         limit = self._policy.context_length
-        for response in active:
-            request = response.request
-            total = prompt_lengths[request.group] + request.max_new_tokens
-            if total > limit:
+        for request, group in zip(call.requests, call.group_of, strict=True):
+            length = len(call.inputs[group].ids)
+            if length + request.max_new_tokens > limit:
                 raise DataError(
-                    f"prompt {request.prompt.id} has {prompt_lengths[request.group]} tokens and mode {request.mode} "
-                    f"may add {request.max_new_tokens}, more than the context of {limit}; shorten the prompt or lower "
+                    f"prompt {request.prompt.id} has {length} tokens and mode {request.mode} may add "
+                    f"{request.max_new_tokens}, more than the context of {limit}; shorten the prompt or lower "
                     f"modes.kinds.{request.mode}.max_new_tokens"
                 )
-
-
-def _uniforms(seed: int, count: int) -> np.ndarray:
-    """The random numbers of one response: its own stream, independent of every other response [count].
-
-    float32 on purpose: the largest value is far enough below 1 that scaling by a total cannot round up to it.
-    """
-    return np.random.Generator(np.random.Philox(seed)).random(count, dtype=np.float32)

@@ -30,6 +30,11 @@ from hybrid_rl.records import (  # noqa: E402
     Sample,
     Score,
 )
+from hybrid_rl.workers.actor import ActorWorker  # noqa: E402
+from hybrid_rl.workers.cluster import InProcess  # noqa: E402
+from hybrid_rl.workers.reference import ReferenceWorker  # noqa: E402
+from hybrid_rl.workers.rollout import RolloutWorker  # noqa: E402
+from hybrid_rl.workers.sync import ActorWeights  # noqa: E402
 
 # The machine may be busy: a property is judged by its outcome, not by its seconds, and by the same examples every time.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -53,6 +58,7 @@ SMALL = [
     "checkpoints.every_steps=1",
     "cluster.executor=local",
     "cluster.threads_per_worker=1",
+    "machine.kernels=plain",
 ]
 """Overrides that make the default config a matter of seconds."""
 
@@ -71,6 +77,12 @@ def small_config(tmp_path: Path) -> Callable[..., Config]:
         return load_config(DEFAULT_CONFIG, [*SMALL, f"run.dir={tmp_path / 'run'}", *overrides])
 
     return make
+
+
+def hand_over(actor: ActorWorker, *workers: RolloutWorker | ReferenceWorker) -> None:
+    """Give the actor's weights to workers of this process."""
+    receivers = [InProcess(lambda worker=worker: worker) for worker in workers]  # type: ignore[misc]
+    ActorWeights(InProcess(lambda: actor)).send_to(receivers)
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,33 @@ def qwen3(folder: Path) -> None:
     _save(folder, Qwen3ForCausalLM, config, tokenizer)
 
 
+def llama(folder: Path) -> None:
+    """Another causal language model of text, with a head of its own."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _tokenizer("")
+    config = LlamaConfig(**_DECODER, vocab_size=len(tokenizer), tie_word_embeddings=False, **_ids(tokenizer))
+    _save(folder, LlamaForCausalLM, config, tokenizer)
+
+
+def sliding(folder: Path) -> None:
+    """A causal language model whose tokens see only the last few."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    tokenizer = _tokenizer("")
+    config = MistralConfig(**_DECODER, vocab_size=len(tokenizer), sliding_window=8, **_ids(tokenizer))
+    _save(folder, MistralForCausalLM, config, tokenizer)
+
+
+def capped(folder: Path) -> None:
+    """A causal language model that caps its scores and logits."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    tokenizer = _tokenizer("")
+    config = Gemma2Config(**_DECODER, head_dim=16, vocab_size=len(tokenizer), **_ids(tokenizer))
+    _save(folder, Gemma2ForCausalLM, config, tokenizer)
+
+
 def qwen3_5_text(folder: Path) -> None:
     """A causal language model whose layers are linear attention but for every second one."""
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
@@ -167,6 +194,8 @@ def minicpmv4_6(folder: Path) -> None:
 MODELS: dict[str, Callable[[Path], None]] = {
     function.__name__: function for function in (qwen3, qwen3_5_text, qwen2_5_vl, qwen3_vl, minicpmv4_6)
 }
+TEXT_ONLY: dict[str, Callable[[Path], None]] = {function.__name__: function for function in (llama, sliding, capped)}
+"""Further models of text, for what they ask of attention."""
 WITH_IMAGES = ("qwen2_5_vl", "qwen3_vl", "minicpmv4_6")
 
 
@@ -174,5 +203,5 @@ def save(name: str, folder: Path) -> Path:
     """Write the folder of a model, once."""
     quiet_transformers()
     if not folder.exists():
-        MODELS[name](folder)
+        (MODELS | TEXT_ONLY)[name](folder)
     return folder

@@ -17,16 +17,17 @@ MAY_IMPORT = {
     "hybrid_rl": {"hybrid_rl"},
     "rewards": {"rewards", "hybrid_rl"},
     "rollouts": {"rollouts", "hybrid_rl", "model"},
-    "benchmarks": {"benchmarks", "model", "rewards"},
+    "benchmarks": {"benchmarks", "hybrid_rl", "model", "rewards", "rollouts"},
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
-    {"errors", "quiet", "interrupt", "images"},
-    {"records"},
+    {"errors", "quiet", "interrupt", "images", "kept_media", "machine"},
+    {"records", "rollout_figures"},
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},
     {"algorithm", "data"},
     {"answer_boundary", "templates"},
+    {"kept_inputs"},
     {"chat_format", "scoring", "run_folder", "bridges", "dealing", "rollout_rows"},
     {"backbones", "lora", "pretrained", "processors"},
     {"policy"},

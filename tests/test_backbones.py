@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, hand_over
 from other_models import MODELS, WITH_IMAGES, save
 from PIL import Image, ImageDraw
 from test_lora import groups_of, setup_of
@@ -23,7 +23,8 @@ from hybrid_rl.images import inline_png
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Generation, Message, Prompt, Request
 from hybrid_rl.saved import evaluate_saved, open_saved
-from hybrid_rl.updates.forward import Row, response_logprobs
+from hybrid_rl.updates.forward import response_logprobs
+from hybrid_rl.updates.rows import Row
 from hybrid_rl.workers.actor import ActorWorker
 from hybrid_rl.workers.rollout import RolloutWorker
 from rollouts.torch_engine import TorchEngine
@@ -149,10 +150,17 @@ def test_equal_images_are_encoded_once(name: str, folders: Path, monkeypatch: py
 
     monkeypatch.setattr(tower, "forward", count)
     requests = requests_of(policy)
-    generations = TorchEngine(policy).generate(requests)
-    assert counted["calls"] == 2  # twelve responses to four prompts; two show the same image, one shows none
+    engine = TorchEngine(policy)
+    generations = engine.generate(requests)
+    # Twelve responses to four prompts; two show the same image, one shows two others, which this processor does not
+    # tell apart, and one shows none.
+    unique = 2 if name == "minicpmv4_6" else 3
+    assert counted["calls"] == unique
+    assert (engine.figures.vision_encodes, engine.figures.unique_images) == (unique, unique)
+    trainer_logprobs(policy, requests, generations)  # for the first time: compares packed rows with padded ones
+    counted.clear()
     trainer_logprobs(policy, requests, generations)
-    assert counted["calls"] == 4
+    assert counted["calls"] == unique
 
 
 @pytest.mark.parametrize("name", WITH_IMAGES)
@@ -194,8 +202,8 @@ def test_an_adapter_on_another_model(name: str, folders: Path) -> None:
     groups = groups_of(config, worker)
     assert actor.update(groups, None)[1].ratio_deviation < 1e-4
     actor.update(groups, None)
-    assert all("language_model" in parameter for parameter in actor.weights().arrays)
-    worker.load_weights(actor.weights())
+    assert all("language_model" in parameter for parameter in actor._policy.trained_parameters())
+    hand_over(actor, worker)
     moved = groups_of(config, worker)
     sampled = [s.rollout.generation.logprobs for group in moved for s in group.samples]
     reference = [row for group in actor.reference_logprobs(moved) for row in group]

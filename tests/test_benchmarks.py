@@ -23,23 +23,29 @@ GOLDEN = Path(__file__).parents[2] / "shared" / "fixtures" / "minicpmv" / "dev"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden files are not on this machine")
 
 
-def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return report
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    """Cases by name; standard output is JSON alone, in the form of all benchmarks."""
+    report = json.loads(capsys.readouterr().out)
+    assert report["machine"]["threads"] >= 1
+    for case in report["cases"]:
+        assert case["ours"]["wall"] > 0 and case["runs"] >= 1
+        if case["peer"] is not None:
+            assert case["ratio"]["wall"] == case["peer"]["wall"] / case["ours"]["wall"]
+    return {case["name"]: case for case in report["cases"]}
 
 
 def test_vision_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = "--width 32 --heads 2 --intermediate 64 --hidden 128 --queries 4 --layers 1"
     effort = "--slices 1 --runs 1 --peak-products 1 --cases equal mixed"
     vision.main([*sizes.split(), *effort.split()])
-    report = printed(capsys)
-    assert set(report["cases"]) == {"equal_float32", "equal_bfloat16", "mixed_float32"}
-    mixed = report["cases"]["mixed_float32"]
+    cases = printed(capsys)
+    assert set(cases) == {"equal_float32", "equal_bfloat16", "mixed_float32"}
+    mixed = cases["mixed_float32"]
     assert mixed["max_difference"] < 1e-4
     assert mixed["patches"] == 4968
     assert mixed["padding_fraction"] == pytest.approx(1 - 4968 / (16 * 1024))
     memory = mixed["activation_memory"]
-    assert memory["ratio"] == memory["ours"] / memory["eager"] < 0.6
+    assert memory["ratio"] == memory["peer"] / memory["ours"] > 1 / 0.6
 
 
 def test_declared_mix_spans_64_to_1024_patches() -> None:
@@ -67,9 +73,9 @@ def test_one_video_measurement_prints_its_figures(capsys: pytest.CaptureFixture[
     sizes = "--side 56 --width 256 --layers 1 --vision-layers 1 --new-tokens 3"
     for name in ("minicpmv", "qwen2_5_vl"):
         video_efficiency.main([*sizes.split(), "--only", name, "13"])
-        figures = printed(capsys)
+        figures = json.loads(capsys.readouterr().out)
         assert figures["new_tokens"] == 3
-        assert 0 < figures["encoder_s"] < figures["time_to_first_token_s"] < figures["total_s"]
+        assert 0 < figures["encoder_s"] < figures["time_to_first_token_s"] < figures["wall"]
         # 13 frames are 3 packages of 64 tokens, or 7 pairs of 4 x 4 patches with 4 patches a token.
         assert figures["visual_tokens"] == {"minicpmv": 3 * 64, "qwen2_5_vl": 7 * 4}[name]
 
@@ -77,8 +83,8 @@ def test_one_video_measurement_prints_its_figures(capsys: pytest.CaptureFixture[
 @pytest.mark.slow
 def test_both_models_are_measured_in_processes_of_their_own() -> None:
     sizes = "--side 56 --width 256 --layers 1 --vision-layers 1 --new-tokens 2"
-    report = video_efficiency.compare(6, 1, sizes.split())
-    assert report["ours_over_qwen"]["visual_tokens"] == 64 / 12
+    found = video_efficiency.compare(6, 1, sizes.split())
+    assert found["ratio"]["visual_tokens"] == 12 / 64
 
 
 def test_twelve_frames_are_128_tokens_here_and_1536_in_qwen() -> None:
@@ -118,7 +124,7 @@ def test_candidates_run_in_turn_and_the_first_round_does_not_count() -> None:
     calls: list[str] = []
     seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, runs=2)
     assert calls == ["a", "b"] * 3
-    assert seconds["a"].runs == 2
+    assert len(seconds["a"]) == 2
 
 
 @needs_golden
@@ -151,7 +157,7 @@ def test_the_opponent_passes_the_golden_resampler_cases(case: str) -> None:
 
 def test_the_reward_pool_loses_no_case(capsys: pytest.CaptureFixture[str]) -> None:
     reward_pool.main(["--cases", "200"])
-    report = printed(capsys)
-    assert report["wrong"] == 0 and report["with_one_hang"]["others_wrong"] == 0
-    assert report["replaced"] == 1 + 10
-    assert report["with_one_hang"]["wall_s"] < report["with_one_hang"]["limit_s"] + 1
+    found = printed(capsys)["reward_pool"]
+    assert found["wrong"] == 0 and found["with_one_hang"]["others_wrong"] == 0
+    assert found["replaced"] == 1 + 10
+    assert found["ours"]["with_one_hang_s"] < found["with_one_hang"]["limit_s"] + 1

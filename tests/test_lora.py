@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL, make_groups
+from conftest import DEFAULT_CONFIG, SMALL, hand_over, make_groups
 from safetensors.torch import load_file
 from test_run import assert_same_run, interrupt_after, metrics, summary
 
@@ -102,14 +101,14 @@ def test_what_travels_is_the_adapter(lora_config: Callable[..., Config]) -> None
     config = lora_config()
     actor, worker = ActorWorker(setup_of(config)), RolloutWorker(setup_of(config))
     actor.update(groups_of(config, worker), None)
-    sent = actor.weights()
+    sent = [actor.weight_bucket(number) for number in range(actor.weight_buckets())]
     # Rank 4 beside each linear layer of the decoder: A is [4, in], B is [out, 4], in float32.
     layers = {k: p for k, p in actor._policy.model.named_parameters() if k.endswith(".base_layer.weight")}
     assert len(layers) == 7  # q, k, v, o, gate, up, down of the one layer
     expected = sum(4 * sum(p.shape) * 4 for p in layers.values())
-    assert sum(np.asarray(array).nbytes for array in sent.arrays.values()) == expected
-    assert sent.version == 1
-    worker.load_weights(sent)
+    assert sum(values.nbytes for bucket in sent for _, values in bucket.pieces) == expected
+    assert [bucket.version for bucket in sent] == [1]
+    worker.load_bucket(*sent)
     for name, parameter in worker._policy.trained_parameters().items():
         assert torch.equal(parameter, actor._policy.trained_parameters()[name])
 
@@ -121,7 +120,7 @@ def test_the_reference_is_the_base(lora_config: Callable[..., Config], small_con
     groups = groups_of(config, worker)
     for _ in range(2):
         actor.update(groups, None)
-    worker.load_weights(actor.weights())
+    hand_over(actor, worker)
     groups = groups_of(config, worker)
     expected = ReferenceWorker(setup_of(small_config(f"model.path={base}"))).logprobs(groups)
     assert actor.reference_logprobs(groups) == expected
@@ -137,7 +136,7 @@ def test_rewards_are_served_the_base_as_the_initial_policy(
     setup = setup_of(lora_config())
     worker, actor = RolloutWorker(setup), ActorWorker(setup)
     actor.update(groups_of(lora_config(), worker), None)
-    worker.load_weights(actor.weights())
+    hand_over(actor, worker)
     handle = ServedPolicy(setup, [InProcess(lambda: worker)], None)
     asked = DigitStrips(name="d", split="train", seed=0, task="read")[0]
     target = handle.format.answer_ids(asked, "long", asked.gold)
@@ -364,7 +363,7 @@ def test_an_adapter_is_trained_in_float32_beside_a_base_in_bfloat16(lora_config:
     assert dtypes == {True: torch.float32, False: torch.bfloat16}
     for _ in range(2):
         figures = actor.update(groups_of(config, worker), None)[1]
-        worker.load_weights(actor.weights())
+        hand_over(actor, worker)
     assert 0 < figures.grad_norms[0] < float("inf") and figures.ratio_deviation < 0.3
     for name, parameter in worker._policy.trained_parameters().items():
         assert torch.equal(parameter, actor._policy.trained_parameters()[name])

@@ -18,7 +18,8 @@ from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Finish, Request
-from hybrid_rl.updates.forward import Row, response_logprobs
+from hybrid_rl.updates.forward import response_logprobs
+from hybrid_rl.updates.rows import Row
 from rollouts.sampling import sample_tokens
 from rollouts.torch_engine import TorchEngine
 
@@ -104,8 +105,10 @@ def test_an_image_placeholder_is_never_sampled(tiny_policy: Policy, monkeypatch:
 def test_each_prompt_is_prefilled_once_and_its_image_encoded_once(
     tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine = TorchEngine(tiny_policy)
+    engine.generate(requests())  # the first call also compares two ways to compute
     encoded: list[int] = []
-    rows: list[int] = []
+    rows: list[tuple[int, int]] = []
     features, forward = tiny_policy.model.get_image_features, tiny_policy.model.forward
 
     def count_images(pixel_values: Any, *args: Any, **kwargs: Any) -> Any:
@@ -114,18 +117,23 @@ def test_each_prompt_is_prefilled_once_and_its_image_encoded_once(
 
     def count_rows(*args: Any, **kwargs: Any) -> Any:
         embeds, ids = kwargs.get("inputs_embeds"), kwargs.get("input_ids")
-        rows.append(embeds.shape[0] if embeds is not None else ids.shape[0])
+        rows.append(tuple((embeds if embeds is not None else ids).shape[:2]))
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(tiny_policy.model, "get_image_features", count_images)
     monkeypatch.setattr(tiny_policy.model, "forward", count_rows)
-    generations = TorchEngine(tiny_policy).generate(requests())
+    generations = engine.generate(requests())
+    prompts = {r.group: tiny_policy.format.inputs(r.prompt, r.mode).ids for r in requests()}
     assert sum(encoded) == 4  # four prompts of three responses
-    assert rows[0] == 4
+    assert rows[0] == (1, sum(map(len, prompts.values())))  # end to end, without padding
     # A finished response takes part in no further pass: each pass has as many rows as responses go on.
     lengths = [len(g.ids) for g in generations]
-    expected = [sum(length > t for length in lengths) for t in range(1, max(lengths))]
+    expected = [(sum(length > t for length in lengths), 1) for t in range(1, max(lengths))]
     assert rows[1:] == expected
+    figures = engine.figures
+    assert (figures.prefill_tokens, figures.decoded_tokens) == (rows[0][1], sum(lengths))
+    assert (figures.decode_steps, figures.row_steps) == (len(expected), sum(n for n, _ in expected))
+    assert (figures.padding_fraction, figures.vision_encodes, figures.unique_images) == (0, 4, 4)
 
 
 def test_a_prompt_beyond_the_context_is_refused(tiny_policy: Policy) -> None:

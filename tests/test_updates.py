@@ -15,15 +15,17 @@ from conftest import DEFAULT_CONFIG, SMALL, make_groups
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.algorithm.rules import LossRules, loss_rules
+from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.config import Config, OptimizerConfig, load_config
 from hybrid_rl.data.digits import DigitStrips
 from hybrid_rl.errors import ConfigError
 from hybrid_rl.parts import part_of
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Outcome, Rollout, Score
-from hybrid_rl.updates.forward import Row, micro_batches
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient, grpo_update, mini_batches
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.padded import micro_batches
+from hybrid_rl.updates.rows import Row
 from rollouts.torch_engine import TorchEngine
 
 CONFIG = load_config(
@@ -265,19 +267,20 @@ def test_optimizer_state_survives_a_file(policy: Policy, tmp_path: Path) -> None
 def test_a_large_vocabulary_is_taken_in_pieces_with_the_same_result(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid_rl.updates import forward
+    from hybrid_rl.updates import padded
 
+    policy = replace(policy, packing=Packing(None))
     groups = groups_of(rollouts_of(policy, num_prompts=2, num_responses=3))
     whole = gradients(policy, groups)
     split: list[int] = []
-    recomputed = forward.checkpoint
+    recomputed = padded.checkpoint
 
     def count(*args: Any, **kwargs: Any) -> Any:
         split.append(1)
         return recomputed(*args, **kwargs)
 
-    monkeypatch.setattr(forward, "checkpoint", count)
-    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 6000)
+    monkeypatch.setattr(padded, "checkpoint", count)
+    monkeypatch.setattr(padded, "_LOGITS_AT_ONCE", 6000)
     pieces = gradients(policy, groups)
     assert len(split) > 2
     for name, gradient in whole.items():

@@ -9,7 +9,7 @@ Legend: B = rows, H = query heads, K = key/value heads, T = tokens, D = head siz
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -44,6 +44,20 @@ def _attention(
 
 # No mask function has this name, so that transformers builds no mask.
 AttentionInterface.register(NAME, _attention)
+
+
+def repeating_alike(decoder_config: Any) -> Callable[[], tuple[Any, Any]]:
+    """For `context_fn` of `torch.utils.checkpoint`: a repeated layer attends as it did the first time.
+
+    It is repeated in the backward pass, when the block of `planned_attention` has been left.
+    """
+
+    def contexts() -> tuple[Any, Any]:
+        name = decoder_config._attn_implementation
+        again = planned_attention(decoder_config) if name == NAME else contextlib.nullcontext()
+        return contextlib.nullcontext(), again
+
+    return contexts
 
 
 @contextlib.contextmanager

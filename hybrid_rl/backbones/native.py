@@ -4,22 +4,37 @@ The model is called with token ids and its own arguments, so that whatever it do
 features added in later layers, positions in several axes) stays its own business. Only its `get_image_features` is
 answered from memory during the call: each distinct set of images is encoded once, however many rows show it.
 
-Legend: U = distinct prompts, B = rows, P = longest prompt, L = longest response, T = P + L, A = axes of the position
+Legend: U = distinct prompts, B = rows, P = longest prompt, L = longest response, T = columns, A = axes of the position
 ids, N = length of a strip (see `layout`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrid_rl.backbones.calling import accepts, call, decode, on_device, takes
+from hybrid_rl.backbones.attention_plan import AttentionPlan
+from hybrid_rl.backbones.calling import (
+    accepts,
+    call,
+    call_planned,
+    decode,
+    decode_planned,
+    last_columns,
+    on_device,
+    planned_states,
+    takes,
+)
 from hybrid_rl.backbones.layout import Decoding, Layout
+from hybrid_rl.backbones.pack import Pack
+from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
+from hybrid_rl.backbones.vision_memory import Piece, VisionMemory, answering
 from hybrid_rl.templates import PromptInputs
 
 _TOKEN_TYPES = "mm_token_type_ids"
@@ -31,13 +46,32 @@ _AXES = 3
 class NativeBackbone:
     """See `hybrid_rl.protocols.Backbone`."""
 
-    def prefill(self, model: Any, inputs: Sequence[PromptInputs]) -> tuple[Tensor, Decoding]:
-        output, layout, offsets = self._forward(model, inputs, range(len(inputs)), [()] * len(inputs), use_cache=True)
-        decoding = Decoding(output.past_key_values, layout.attention_BT.to(model.device), offsets.to(model.device))
-        return output.logits[:, -1], decoding
+    def prefill(self, model: Any, inputs: Sequence[PromptInputs], vision: VisionMemory) -> tuple[Tensor, Decoding]:
+        rows = range(len(inputs))
+        layout = Layout.of([len(i.ids) for i in inputs], rows, [0] * len(inputs))
+        strip = _Strip.of(model, inputs, rows, [()] * len(inputs))
+        arguments = {**strip.columns(model, layout.index_BT), "attention_mask": layout.attention_BT.to(model.device)}
+        with strip.showing(model, rows, vision) as stand_in:
+            output = call(model, 1, use_cache=True, **arguments, **stand_in)
+        offsets_U = torch.tensor(strip.offsets, device=model.device)
+        return output.logits[:, -1], Decoding(output.past_key_values, arguments["attention_mask"], offsets_U)
 
     def decode(self, model: Any, tokens_B: Tensor, decoding: Decoding) -> Tensor:
         return decode(model, tokens_B, decoding, _AXES if _has_axes(model) else None)
+
+    def prefill_planned(
+        self, model: Any, inputs: Sequence[PromptInputs], plan: AttentionPlan, vision: VisionMemory
+    ) -> tuple[Tensor, list[int]]:
+        lengths = [len(item.ids) for item in inputs]
+        strip = _Strip.of(model, inputs, (), ())
+        end_to_end_1N = torch.arange(1, 1 + sum(lengths))[None]  # behind the blank
+        with strip.showing(model, range(len(inputs)), vision) as stand_in:
+            arguments = {**strip.columns(model, end_to_end_1N), **stand_in}
+            logits_1UV = call_planned(model, plan, last_columns(lengths, model.device), **arguments)
+        return logits_1UV[0], [n + offset for n, offset in zip(lengths, strip.offsets, strict=True)]
+
+    def decode_planned(self, model: Any, tokens_B: Tensor, positions_B: Tensor, plan: AttentionPlan) -> Tensor:
+        return decode_planned(model, tokens_B, positions_B, plan, _AXES if _has_axes(model) else None)
 
     def response_logits(
         self,
@@ -45,52 +79,92 @@ class NativeBackbone:
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
+        vision: VisionMemory,
     ) -> Tensor:
-        output, _, _ = self._forward(model, inputs, prompt_of_row, responses, use_cache=False)
+        layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        strip = _Strip.of(model, inputs, prompt_of_row, responses)
+        arguments = {**strip.columns(model, layout.index_BT), "attention_mask": layout.attention_BT.to(model.device)}
+        with strip.showing(model, prompt_of_row, vision) as stand_in:
+            output = call(model, layout.mask_BL.shape[1] + 1, use_cache=False, **arguments, **stand_in)
         # The column before the first response token predicts it; the last column predicts nothing of ours.
         logits_BLV: Tensor = output.logits[:, :-1]
         return logits_BLV
 
-    def _forward(
+    def packed_states(
         self,
         model: Any,
         inputs: Sequence[PromptInputs],
         prompt_of_row: Sequence[int],
         responses: Sequence[Sequence[int]],
-        *,
-        use_cache: bool,
-    ) -> tuple[Any, Layout, Tensor]:
-        """The model's output, the layout, and how far the positions of each prompt are ahead of its tokens [U]."""
-        device = model.device
-        media = [{k: on_device(v, device) for k, v in item.media.items() if v is not None} for item in inputs]
-        layout = Layout.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
-        ids_N = torch.tensor([0, *(i for item in inputs for i in item.ids), *(i for r in responses for i in r)])
-        arguments = {
-            "input_ids": ids_N[layout.index_BT].to(device),
-            "attention_mask": layout.attention_BT.to(device),
-            "use_cache": use_cache,
-        }
+        vision: VisionMemory,
+    ) -> Tensor:
+        pack = Pack.of([len(i.ids) for i in inputs], prompt_of_row, [len(r) for r in responses])
+        plan, columns_M = SharedAttentionPlan.of(pack, model.device), pack.predictors_M.to(model.device)
+        strip = _Strip.of(model, inputs, prompt_of_row, responses)
+        with strip.showing(model, pack.prompts, vision) as stand_in:
+            return planned_states(model, plan, columns_M, **strip.columns(model, pack.index_N[None]), **stand_in)
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """The strip of `layout`, of whatever a model wants to know of each token.
+
+    Attributes:
+        media: of each prompt.
+        offsets: how far the positions behind each prompt are ahead of its tokens.
+        types_N: 0 text, 1 image, 2 video.
+    """
+
+    media: list[dict[str, Any]]
+    offsets: list[int]
+    ids_N: Tensor
+    types_N: Tensor
+    positions_AN: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        inputs: Sequence[PromptInputs],
+        prompt_of_row: Sequence[int],
+        responses: Sequence[Sequence[int]],
+    ) -> _Strip:
+        media = [{k: on_device(v, model.device) for k, v in i.media.items() if v is not None} for i in inputs]
         prompts = [_positions(model, item, shown) for item, shown in zip(inputs, media, strict=True)]
-        offsets_U = torch.tensor([offset for _, offset in prompts])
-        if _has_axes(model):
-            arguments["position_ids"] = _strip_positions(prompts, prompt_of_row, responses)[:, layout.index_BT].to(
-                device
-            )
-        else:
-            arguments["position_ids"] = layout.positions_BT.to(device)
+        types = [t for item, shown in zip(inputs, media, strict=True) for t in _token_types(item, shown)]
+        ids = [0, *(i for item in inputs for i in item.ids), *(i for r in responses for i in r)]
+        return cls(
+            media,
+            [offset for _, offset in prompts],
+            torch.tensor(ids),
+            torch.tensor([0, *types, *(0 for r in responses for _ in r)]),
+            _strip_positions(prompts, prompt_of_row, responses),
+        )
+
+    def columns(self, model: Any, index_BT: Tensor) -> dict[str, Tensor]:
+        """Arguments of the forward pass, gathered from the strip."""
+        positions_ABT = self.positions_AN[:, index_BT]
+        found = {
+            "input_ids": self.ids_N[index_BT],
+            "position_ids": positions_ABT if _has_axes(model) else positions_ABT[0],
+        }
         if accepts(model, _TOKEN_TYPES):
-            types = [t for item, m in zip(inputs, media, strict=True) for t in _token_types(item, m)]
-            types_N = torch.tensor([0, *types, *(0 for r in responses for _ in r)])
-            arguments[_TOKEN_TYPES] = types_N[layout.index_BT].to(device)
-        kept = layout.mask_BL.shape[1] + 1
-        shown = [u for u in prompt_of_row if media[u]]
+            found[_TOKEN_TYPES] = self.types_N[index_BT]
+        return {name: tensor.to(model.device) for name, tensor in found.items()}
+
+    @contextlib.contextmanager
+    def showing(self, model: Any, prompts: Sequence[int], vision: VisionMemory) -> Iterator[dict[str, Any]]:
+        """Inside the block the model sees the images of these prompts; its forward pass is given what this yields."""
+        shown = [u for u in prompts if self.media[u]]
         if not shown:
-            return call(model, kept, **arguments), layout, offsets_U
-        features = _encode_once(model, media, shown)
+            yield {}
+            return
+        pieces = [piece for u in shown for piece in _pieces(self.media[u])]
+        features = vision.features(pieces, functools.partial(_encode, model))
         # The pixels of one prompt stand for all: the model hands them to `get_image_features` and nowhere else.
-        stand_in = {k: v for k, v in media[shown[0]].items() if accepts(model, k) and k != _TOKEN_TYPES}
-        with _answering(_inner(model), _join([features[u] for u in shown])):
-            return call(model, kept, **arguments, **stand_in), layout, offsets_U
+        stand_in = self.media[shown[0]].items()
+        with answering(_inner(model), _join(features)):
+            yield {k: v for k, v in stand_in if accepts(model, k) and k != _TOKEN_TYPES}
 
 
 def _inner(model: Any) -> Any:
@@ -133,27 +207,22 @@ def _token_types(item: PromptInputs, media: Mapping[str, Any]) -> list[int]:
     return [*found, *(0 for _ in range(len(item.ids) - len(found)))]
 
 
-def _encode_once(model: Any, media: Sequence[Mapping[str, Any]], shown: Sequence[int]) -> dict[int, Any]:
-    """Image features by prompt. Prompts that show equal images share them."""
+def _pieces(media: Mapping[str, Any]) -> list[Piece]:
+    """The images of a prompt one by one where its processor tells them apart (Qwen-VL), or all of them as one piece."""
+    grids, pixels = media.get("image_grid_thw"), media.get("pixel_values")
+    if not isinstance(grids, Tensor) or not isinstance(pixels, Tensor) or len(pixels) != int(grids.prod(-1).sum()):
+        return [{k: v for k, v in media.items() if k != _TOKEN_TYPES}]
+    patches = pixels.split(grids.prod(-1).tolist())
+    return [{"pixel_values": p, "image_grid_thw": g[None]} for p, g in zip(patches, grids, strict=True)]
+
+
+def _encode(model: Any, pieces: Sequence[Piece]) -> list[Any]:
     encode = _inner(model).get_image_features
-    accepted = inspect.signature(encode).parameters
-    found: dict[Any, Any] = {}
-    features = {}
-    for u in dict.fromkeys(shown):
-        arguments = {k: v for k, v in media[u].items() if k in accepted}
-        key = tuple((k, tuple(v.shape), _bytes(v)) for k, v in arguments.items() if isinstance(v, Tensor))
-        if key not in found:
-            found[key] = encode(**arguments)
-        features[u] = found[key]
-    return features
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b""
+    return [encode(**{k: v for k, v in piece.items() if takes(encode, k)}) for piece in pieces]
 
 
 def _join(features: Sequence[Any]) -> Any:
-    """Features of several prompts as if all their images had been encoded in one call."""
+    """Features of several pieces as if all had been encoded in one call."""
     first = features[0]
     if isinstance(first, Tensor):
         return torch.cat(list(features))
@@ -164,13 +233,3 @@ def _join(features: Sequence[Any]) -> Any:
         layers = zip(*(item.deepstack_features for item in features), strict=True)
         joined["deepstack_features"] = [torch.cat(layer) for layer in layers]
     return type(first)(**joined)
-
-
-@contextlib.contextmanager
-def _answering(module: Any, features: Any) -> Iterator[None]:
-    """Inside the block, `get_image_features` of a module returns these, whatever it is asked."""
-    module.get_image_features = lambda *args, **kwargs: features
-    try:
-        yield
-    finally:
-        del module.get_image_features

@@ -12,6 +12,7 @@ from hybrid_rl.config.cluster import ClusterConfig, RolloutConfig
 from hybrid_rl.config.data import DataConfig
 from hybrid_rl.config.evaluation import EvaluationConfig
 from hybrid_rl.config.log import LogConfig
+from hybrid_rl.config.machine import MachineConfig
 from hybrid_rl.config.model import ModelConfig
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.config.rewards import RewardConfig
@@ -38,6 +39,7 @@ class Config(Section):
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
+    machine: MachineConfig = Field(default_factory=MachineConfig)
     log: LogConfig = Field(default_factory=LogConfig)
     search: list[str] = Field(default_factory=list)
     """Folders against which plug-ins and data paths are resolved; the config's folder and the working directory are

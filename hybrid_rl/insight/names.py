@@ -26,6 +26,20 @@ RUN_METRICS: dict[str, str] = {
 PHASES = ("generate", "score", "reference", "update", "sync")
 """`wall_s/PHASE`: seconds of the step spent in the phase."""
 
+PHASE_FIGURES: dict[str, str] = {
+    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did",
+    "padding": "share of the positions that went through the model without a token",
+    "peak_share": "matrix products of the decoder a second, as a share of the best rate that the machine was measured "
+    "to reach; without attention and vision tower",
+    "bandwidth_share": "weights read a second in sampling, as a share of the measured copy bandwidth; without keys and "
+    "values",
+    "encodes_per_image": "images, or slices of them, that went through the vision tower, for each different one",
+}
+"""`FIGURE/PHASE` of the phases `WORKING_PHASES`, where it is known (docs/performance.md)."""
+
+WORKING_PHASES = ("generate", "reference", "update")
+"""Phases that send tokens through a model."""
+
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
     "share": "share of the step's responses, but for those of dropped groups, that are in the mode",
@@ -81,6 +95,7 @@ def metric_names(modes: Iterable[str], parts: Iterable[str], tasks: Iterable[str
     """All names that a run with these modes, reward parts, tasks and sources writes."""
     modes, parts = list(modes), list(parts)
     names = [*RUN_METRICS, *(f"wall_s/{phase}" for phase in PHASES)]
+    names += [f"{figure}/{phase}" for figure in PHASE_FIGURES for phase in WORKING_PHASES]
     names += [f"{name}/{mode}" for name in MODE_METRICS for mode in modes]
     names += [f"{figure}/{part}/{mode}" for figure in PART_FIGURES for part in parts for mode in modes]
     names += [f"dropped/{reason}/{mode}" for reason in DROP_REASONS for mode in modes]

@@ -26,7 +26,8 @@ from hybrid_rl.preference.inert_text import InertText
 from hybrid_rl.preference.judged import Judged, prompt_key
 from hybrid_rl.records import stable_seed
 from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.forward import Row, micro_batches
+from hybrid_rl.updates.padded import micro_batches
+from hybrid_rl.updates.rows import Row
 
 ANSWER = "answer"
 """Name of the one mode of a preference model's policy."""

@@ -17,8 +17,8 @@ from hybrid_rl.preference.bradley_terry import bradley_terry_loss
 from hybrid_rl.preference.judged import Judged, PreferencePair, PreferenceScorer
 from hybrid_rl.preference.scalar_head import PreferenceModel
 from hybrid_rl.records import stable_seed
-from hybrid_rl.updates.forward import micro_batches
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.padded import micro_batches
 
 
 class PreferenceTraining(Section):

@@ -18,8 +18,10 @@ from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Prompt, stable_seed
-from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.rows import Row
+from hybrid_rl.updates.vision_once import vision_once
 
 
 class SupervisedStage:
@@ -59,12 +61,13 @@ class SupervisedStage:
         for row, mode in zip(rows, modes, strict=True):
             tokens[mode] += len(row.response)
         total = 0.0
-        for batch in micro_batches(rows, self._max_tokens):
-            output = response_logprobs(self._policy, [rows[i] for i in batch])
-            weights_B = output.logprobs_BL.new_tensor([1 / (len(tokens) * tokens[modes[i]]) for i in batch])
-            loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()
-            loss.backward()
-            total += loss.item()
+        with vision_once() as vision:
+            for batch in batches_of(self._policy, rows, self._max_tokens):
+                output = response_logprobs(self._policy, [rows[i] for i in batch], vision)
+                weights_B = output.logprobs_BL.new_tensor([1 / (len(tokens) * tokens[modes[i]]) for i in batch])
+                loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()
+                loss.backward()
+                total += loss.item()
         self.optimizer.step(
             wsd(
                 step,

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import AnswerQuery
 from hybrid_rl.templates import PromptInputs
-from hybrid_rl.updates.forward import Row, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.rows import Row
 
 
 def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: int) -> list[tuple[float, ...]]:
@@ -19,7 +21,7 @@ def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: 
     Queries on one prompt and mode share the encoding of its images where they are forwarded together.
 
     Args:
-        max_tokens: padded tokens forwarded at once; 0 forwards each query alone.
+        max_tokens: tokens forwarded at once; 0 forwards each query alone.
 
     Raises:
         DataError: prompt, thought and answer are longer than the model's context.
@@ -33,9 +35,11 @@ def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: 
         rows.append(Row(inputs[key], query.prefix_ids + query.target_ids))
         _check_length(rows[-1], query, policy.context_length)
     found: list[tuple[float, ...]] = [()] * len(rows)
+    # Alone means alone: what company a picture was encoded in shows in its last bits.
+    vision = VisionMemory() if max_tokens else None
     with torch.inference_mode():
-        for batch in micro_batches(rows, max_tokens):
-            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch]).logprobs_BL.tolist()
+        for batch in batches_of(policy, rows, max_tokens):
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[len(queries[index].prefix_ids) : len(rows[index].response)])
     return found

@@ -19,8 +19,12 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import Row, group_logprobs, micro_batches, response_logprobs
+from hybrid_rl.updates.forward import batches_of, check_budget, group_logprobs, group_rows, response_logprobs
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.rows import ResponseLogprobs, Row
+from hybrid_rl.updates.self_check import packs
+from hybrid_rl.updates.vision_once import vision_once
 
 
 @dataclass(slots=True)
@@ -28,22 +32,28 @@ class UpdateFigures:
     """What an update measured. Sums are over trained tokens, by mode.
 
     Attributes:
+        learning_rate: the base one of this update.
         loss: sum over the optimizer steps.
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
             are the same.
+        forward: what went through the model.
         importance: sum of the importance weights, where there are any.
         capped: tokens whose weight is at its bound.
+        notices: what the user should be told of how responses were forwarded.
     """
 
+    learning_rate: float = 0.0
     loss: float = 0.0
     grad_norms: list[float] = field(default_factory=list)
     ratio_deviation: float = 0.0
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     entropy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     clipped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    forward: ForwardFigures = field(default_factory=ForwardFigures)
     importance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     capped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    notices: list[str] = field(default_factory=list)
 
 
 def grpo_update(
@@ -53,21 +63,23 @@ def grpo_update(
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
     config: TrainConfig,
     rules: LossRules,
+    schedule: float = 1.0,
 ) -> UpdateFigures:
     """Take `config.mini_batches` optimizer steps on the groups of a training step.
 
     Args:
         reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
             where no KL term is asked for.
+        schedule: factor of the learning rate.
     """
-    figures = UpdateFigures()
+    figures = UpdateFigures(learning_rate=config.optimizer.learning_rate * schedule)
     if rules.importance_cap is not None and config.mini_batches > 1:
         groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
         accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
-        figures.grad_norms.append(optimizer.step())
+        figures.grad_norms.append(optimizer.step(schedule))
     return figures
 
 
@@ -104,80 +116,111 @@ def accumulate_gradient(
     *,
     on_policy: bool,
 ) -> None:
-    """Add the gradient of one optimizer step's loss to the parameters, and its figures to `figures`."""
-    weights = token_weights(groups, rules.normalizer)
-    samples, rows, sample_weights, references = _trained_rows(policy, groups, weights, reference_logprobs)
-    for batch in micro_batches(rows, config.max_tokens_per_micro_batch):
-        members = [samples[i] for i in batch]
-        output = response_logprobs(policy, [rows[i] for i in batch])
-        mask_BL = torch.zeros_like(output.mask_BL)
-        for b, sample in enumerate(members):
-            mask_BL[b, : len(sample.loss_mask)] = torch.tensor(sample.loss_mask)
+    """Add the gradient of one optimizer step's loss to the parameters, and its figures to `figures`.
 
-        def tokens_of(values: Sequence[Sequence[float]], mask: torch.Tensor = mask_BL) -> torch.Tensor:
-            """Values [L] of each member, at trained tokens, flattened [N]."""
-            kept = [
-                v
-                for row, sample in zip(values, members, strict=True)  # noqa: B023 - used within this turn
-                for v, keep in zip(row, sample.loss_mask, strict=True)
-                if keep
-            ]
-            return torch.tensor(kept, dtype=torch.float32, device=mask.device)
-
-        logprobs_N = output.logprobs_BL[mask_BL]
-        old_N = tokens_of([s.old_logprobs for s in members])
-        reference_N = tokens_of([references[i] for i in batch]) if references else logprobs_N.detach()
-        terms = token_loss(
-            logprobs_N,
-            old_N,
-            tokens_of([s.advantages for s in members]),
-            reference_N,
-            clip_low=rules.clip_low,
-            clip_high=rules.clip_high,
-            estimator=rules.estimator,
-            responses_N=mask_BL.nonzero()[:, 0],
-            importance_cap=rules.importance_cap,
-            start_logprobs_N=tokens_of(starts) if all(starts := [s.start_logprobs for s in members]) else None,
-        )
-        modes = [s.rollout.request.mode for s in members]
-        weights_N = tokens_of([sample_weights[i].spread(samples[i]) for i in batch])
-        loss = (weights_N * (terms.policy + config.kl_coefficient * terms.kl)).sum()
-        loss.backward()
-        figures.loss += loss.item()
-        # A forced mode token has another denominator than the policy, so that its ratio says nothing of the engines.
-        sampled_N = tokens_of([s.rollout.generation.sampled for s in members]).bool()
-        if on_policy and sampled_N.any():
-            deviation_N = ((logprobs_N.detach() - old_N).exp() - 1).abs()
-            figures.ratio_deviation = max(figures.ratio_deviation, float(deviation_N[sampled_N].max()))
-        clipped_BL = torch.zeros_like(output.entropy_BL)
-        clipped_BL[mask_BL] = terms.clipped.float()
-        if terms.importance is not None:
-            for b, mode in enumerate(modes):
-                of_sample_N = mask_BL.nonzero()[:, 0] == b
-                figures.importance[mode] += float(terms.importance.weight_N[of_sample_N].sum())
-                figures.capped[mode] += int(terms.importance.capped_N[of_sample_N].sum())
-        for b, mode in enumerate(modes):
-            figures.tokens[mode] += int(mask_BL[b].sum())
-            figures.entropy[mode] += float(output.entropy_BL[b][mask_BL[b]].sum())
-            figures.clipped[mode] += float(clipped_BL[b].sum())
+    Raises:
+        DataError: a prompt and its response are longer than a micro-batch may be.
+    """
+    trained = _trained(policy, groups, token_weights(groups, rules.normalizer), reference_logprobs)
+    if not trained:
+        return
+    rows = [member.row for member in trained]
+    check_budget(rows, config.max_tokens_per_micro_batch)
+    batches = batches_of(policy, rows, config.max_tokens_per_micro_batch)
+    with vision_once() as vision:
+        for batch in batches:
+            output = response_logprobs(policy, [rows[i] for i in batch], vision)
+            _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
+    figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
+    figures.notices += policy.packing.take_notices()
 
 
-def _trained_rows(
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A response that has a trained token.
+
+    Attributes:
+        weight: of its tokens in the loss.
+        reference: log-probabilities of its tokens under the reference [L]; None where no KL term is asked for.
+    """
+
+    sample: Sample
+    row: Row
+    weight: SampleWeight
+    reference: tuple[float, ...] | None
+
+
+def _trained(
     policy: Policy,
     groups: Sequence[Group],
     weights: Sequence[Sequence[SampleWeight]],
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
-) -> tuple[list[Sample], list[Row], list[SampleWeight], list[tuple[float, ...]]]:
-    """Samples that have a trained token, their rows, weights, and reference log-probabilities (empty without any)."""
-    samples, rows, chosen, references = [], [], [], []
-    for g, group in enumerate(groups):
-        request = group.samples[0].rollout.request
-        inputs = policy.format.inputs(request.prompt, request.mode)
-        for s, sample in enumerate(group.samples):
-            if any(sample.loss_mask):
-                samples.append(sample)
-                chosen.append(weights[g][s])
-                rows.append(Row(inputs, sample.rollout.generation.ids, sample.rollout.request.temperature))
-                if reference_logprobs is not None:
-                    references.append(reference_logprobs[g][s])
-    return samples, rows, chosen, references
+) -> list[_Trained]:
+    return [
+        _Trained(sample, row, weights[g][s], reference_logprobs[g][s] if reference_logprobs is not None else None)
+        for g, group in enumerate(groups)
+        for s, (sample, row) in enumerate(zip(group.samples, group_rows(policy, group), strict=True))
+        if any(sample.loss_mask)
+    ]
+
+
+def _add_gradient(
+    members: Sequence[_Trained],
+    output: ResponseLogprobs,
+    config: TrainConfig,
+    rules: LossRules,
+    figures: UpdateFigures,
+    *,
+    on_policy: bool,
+) -> None:
+    """The loss of the responses of a micro-batch and its gradient. N = trained tokens of all of them."""
+    mask_BL = torch.zeros_like(output.mask_BL)
+    for b, member in enumerate(members):
+        mask_BL[b, : len(member.sample.loss_mask)] = torch.tensor(member.sample.loss_mask)
+
+    def tokens_of(values: Sequence[Sequence[float]]) -> torch.Tensor:
+        """Values [L] of each member, at trained tokens, flattened [N]."""
+        kept = [
+            v
+            for row, member in zip(values, members, strict=True)
+            for v, keep in zip(row, member.sample.loss_mask, strict=True)
+            if keep
+        ]
+        return torch.tensor(kept, dtype=torch.float32, device=mask_BL.device)
+
+    logprobs_N = output.logprobs_BL[mask_BL]
+    old_N = tokens_of([m.sample.old_logprobs for m in members])
+    references = [m.reference for m in members if m.reference is not None]
+    terms = token_loss(
+        logprobs_N,
+        old_N,
+        tokens_of([m.sample.advantages for m in members]),
+        tokens_of(references) if references else logprobs_N.detach(),
+        clip_low=rules.clip_low,
+        clip_high=rules.clip_high,
+        estimator=rules.estimator,
+        responses_N=mask_BL.nonzero()[:, 0],
+        importance_cap=rules.importance_cap,
+        start_logprobs_N=tokens_of(starts) if all(starts := [m.sample.start_logprobs for m in members]) else None,
+    )
+    weights_N = tokens_of([m.weight.spread(m.sample) for m in members])
+    loss = (weights_N * (terms.policy + config.kl_coefficient * terms.kl)).sum()
+    loss.backward()
+    figures.loss += loss.item()
+    # A forced mode token has another denominator than the policy, so that its ratio says nothing of the engines.
+    sampled_N = tokens_of([m.sample.rollout.generation.sampled for m in members]).bool()
+    if on_policy and sampled_N.any():
+        deviation_N = ((logprobs_N.detach() - old_N).exp() - 1).abs()
+        figures.ratio_deviation = max(figures.ratio_deviation, float(deviation_N[sampled_N].max()))
+    if terms.importance is not None:
+        for b, member in enumerate(members):
+            mode, of_sample_N = member.sample.rollout.request.mode, mask_BL.nonzero()[:, 0] == b
+            figures.importance[mode] += float(terms.importance.weight_N[of_sample_N].sum())
+            figures.capped[mode] += int(terms.importance.capped_N[of_sample_N].sum())
+    clipped_BL = torch.zeros_like(output.entropy_BL)
+    clipped_BL[mask_BL] = terms.clipped.float()
+    for b, member in enumerate(members):
+        mode = member.sample.rollout.request.mode
+        figures.tokens[mode] += int(mask_BL[b].sum())
+        figures.entropy[mode] += float(output.entropy_BL[b][mask_BL[b]].sum())
+        figures.clipped[mode] += float(clipped_BL[b].sum())

@@ -22,9 +22,16 @@ class Handle(Protocol):
 
     def call(self, method: str, *arguments: Any) -> Pending: ...
 
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        """As `call`, but the value stays where all workers can read it, and never comes here.
+
+        The result may be an argument of other calls, which are given the value.
+        """
+        ...
+
 
 class Cluster(Protocol):
-    """Starts workers and moves values to them.
+    """Starts workers.
 
     Attributes:
         overlaps: workers work while their caller goes on.
@@ -34,10 +41,6 @@ class Cluster(Protocol):
 
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         """Start a worker: `worker(*arguments)` in its own process, or here."""
-        ...
-
-    def share(self, value: Any) -> Any:
-        """Put a value where all workers can read it; pass what is returned as an argument of `call`."""
         ...
 
     def adopt(self, pending: Pending) -> Pending:
@@ -77,6 +80,9 @@ class InProcess:
     def call(self, method: str, *arguments: Any) -> Pending:
         return _Done(getattr(self._worker, method)(*arguments), self._stop)
 
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        return self.call(method, *arguments)
+
 
 class LocalCluster:
     """The same worker classes in this process."""
@@ -89,9 +95,6 @@ class LocalCluster:
     def start(self, worker: type, *arguments: Any, gpu: bool = True) -> Handle:
         made = worker(*arguments)
         return InProcess(lambda: made, self._stop)
-
-    def share(self, value: Any) -> Any:
-        return value
 
     def adopt(self, pending: Pending) -> Pending:
         return pending

@@ -8,15 +8,20 @@ from typing import Any, Protocol
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.config.rewards import RewardConfig
+from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.records import Request, Rollout, Score
+from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring import refuse_errors
 from hybrid_rl.scoring.stages import STAGES, Stage
 from hybrid_rl.scoring.summing import sum_up
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures
+from hybrid_rl.workers.broadcast import BroadcastWeights, can_broadcast, join
 from hybrid_rl.workers.cluster import Cluster, Handle, Pending, gather
 from hybrid_rl.workers.flight import Flight, StreamedFlight
 from hybrid_rl.workers.outbox import Judges
+from hybrid_rl.workers.sync import ActorWeights
 
 
 class RolloutPool:
@@ -31,6 +36,7 @@ class RolloutPool:
         self._handles = handles
         self._ahead = ahead
         self._loading: list[Pending] = []
+        self._broadcasts = False
 
     def ready(self) -> None:
         """Wait until all are up."""
@@ -41,6 +47,12 @@ class RolloutPool:
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         return spread_over(self._handles, "generate", groups)
 
+    def take_figures(self) -> RolloutFigures:
+        """What the workers have done since they were asked last; nothing where they run ahead and would let us wait."""
+        if self._ahead:
+            return RolloutFigures()
+        return RolloutFigures.total(gather([handle.call("take_figures") for handle in self._handles]))
+
     def launch(self, requests: Sequence[Request], rewards: RewardPool) -> Flight:
         """The same, without waiting; what comes back is scored by `rewards`, as early as can be."""
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
@@ -50,12 +62,23 @@ class RolloutPool:
         pending = [handle.call("generate_judged", share, early) for handle, share in shares]
         return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt)
 
-    def load_weights(self, weights: Any) -> None:
+    def join(self, actor: Actor) -> bool:
+        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have."""
+        handles = (actor.handle, *self._handles)
+        if self._ahead or not can_broadcast(gather([handle.call("device_identity") for handle in handles])):
+            return False
+        join(actor.handle, self._handles)
+        self._broadcasts = True
+        return True
+
+    def load_weights(self, weights: ActorWeights) -> None:
         """Hand all workers the same weights, moved once."""
-        shared = self._cluster.share(weights)
-        self._loading = [handle.call("load_weights", shared) for handle in self._handles]
-        if not self._ahead:
-            gather(self._loading, interruptible=False)
+        if self._ahead:
+            self._loading = weights.send_ahead(self._handles)
+        elif self._broadcasts:
+            BroadcastWeights(weights.actor).send_to(self._handles)
+        else:
+            weights.send_to(self._handles)
 
 
 class RewardPool:
@@ -125,14 +148,19 @@ class Actor:
     """The actor worker. Calls that change it or write it down are never interrupted halfway."""
 
     def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+        self.handle = handle
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        return self._handle.call(method, *arguments).result(interruptible=False)
+        return self.handle.call(method, *arguments).result(interruptible=False)
 
     def ready(self) -> None:
         """Wait until it is up. Nothing has begun that an interruption could break."""
-        self._handle.call("ready").result()
+        self.handle.call("ready").result()
+
+    def yardstick(self) -> Yardstick:
+        """What its work costs, and what its machine can do."""
+        found: Yardstick = self.handle.call("yardstick").result()
+        return found
 
     def warm_up(self, count: int) -> tuple[int, float]:
         done, loss = self._call("warm_up", count)
@@ -151,11 +179,15 @@ class Actor:
         return version, figures
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        found: list[list[tuple[float, ...]]] = self._handle.call("reference_logprobs", groups).result()
+        found: list[list[tuple[float, ...]]] = self.handle.call("reference_logprobs", groups).result()
         return found
 
-    def weights(self) -> Any:
-        return self._call("weights")
+    def take_reference_figures(self) -> ForwardFigures:
+        found: ForwardFigures = self._call("take_reference_figures")
+        return found
+
+    def weights(self) -> ActorWeights:
+        return ActorWeights(self.handle)
 
     def save(self, folder: str) -> None:
         self._call("save", folder)
@@ -168,7 +200,7 @@ class Reference(Protocol):
         """Wait until it is up."""
         ...
 
-    def load_weights(self, weights: Any) -> None:
+    def load_weights(self, weights: ActorWeights) -> None:
         """Take the weights that the first step begins with."""
         ...
 
@@ -176,22 +208,29 @@ class Reference(Protocol):
         """Log-probability of each token of each sample of each group, in nats."""
         ...
 
+    def take_figures(self) -> ForwardFigures:
+        """What went through the model since this was asked last."""
+        ...
+
 
 class SeparateReference:
     """The reference as a worker of its own."""
 
-    def __init__(self, cluster: Cluster, handle: Handle) -> None:
-        self._cluster = cluster
+    def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
     def ready(self) -> None:
         self._handle.call("ready").result()
 
-    def load_weights(self, weights: Any) -> None:
-        self._handle.call("load_weights", self._cluster.share(weights)).result(interruptible=False)
+    def load_weights(self, weights: ActorWeights) -> None:
+        weights.send_to([self._handle])
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
+        return found
+
+    def take_figures(self) -> ForwardFigures:
+        found: ForwardFigures = self._handle.call("take_figures").result(interruptible=False)
         return found
 
 
@@ -204,11 +243,14 @@ class AdapterOff:
     def ready(self) -> None:
         return None
 
-    def load_weights(self, weights: Any) -> None:
+    def load_weights(self, weights: ActorWeights) -> None:
         return None
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         return self._actor.reference_logprobs(groups)
+
+    def take_figures(self) -> ForwardFigures:
+        return self._actor.take_reference_figures()
 
 
 def spread_over(

@@ -25,6 +25,12 @@ class _Host:
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._worker, method)(*arguments)
 
+    def call_kept(self, method: str, *arguments: Any) -> list[Any]:
+        import ray
+
+        # Inside a list a reference stays one; on its own it would be sent as what it stands for.
+        return [ray.put(self.call(method, *arguments))]
+
 
 class _RayPending:
     def __init__(self, name: str, references: list[Any], stop: StopSignal | None) -> None:
@@ -69,6 +75,16 @@ class _RayPending:
             ) from error
 
 
+class _Kept:
+    """A value that stays in the object store; the result is the reference to it."""
+
+    def __init__(self, pending: _RayPending) -> None:
+        self._pending = pending
+
+    def result(self, *, interruptible: bool = True) -> Any:
+        return self._pending.result(interruptible=interruptible)[0]
+
+
 class _RayHandle:
     """Workers may be given handles to others. The user's wish to stop stays with the driver, which waits for them."""
 
@@ -83,6 +99,10 @@ class _RayHandle:
 
     def call(self, method: str, *arguments: Any) -> Pending:
         return _RayPending(self._name, [self._built, self._actor.call.remote(method, *arguments)], self._stop)
+
+    def call_kept(self, method: str, *arguments: Any) -> Pending:
+        kept = _RayPending(self._name, [self._built, self._actor.call_kept.remote(method, *arguments)], self._stop)
+        return _Kept(kept)
 
 
 def gpu_share(num_gpus: float, num_workers: int) -> float:
@@ -142,11 +162,6 @@ class RayCluster:
         remote: Any = ray.remote(num_cpus=0, num_gpus=self._gpus if gpu else 0)(host)
         actor = remote.remote()
         return _RayHandle(worker.__name__, actor, actor.build.remote(worker, *arguments), self._stop)
-
-    def share(self, value: Any) -> Any:
-        import ray
-
-        return ray.put(value)
 
     def adopt(self, pending: Pending) -> Pending:
         assert isinstance(pending, _RayPending)

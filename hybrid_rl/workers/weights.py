@@ -1,48 +1,131 @@
-"""Weights on their way from the actor to rollout and reference workers: one array a parameter, with a version.
+"""Weights on their way from the actor to rollout and reference workers, in buckets of bounded size, with a version.
 
-With LoRA these are the adapter's alone.
+A bucket holds stretches of flattened parameters; a large parameter spans several buckets. It is made when it is sent
+and copied into place when it arrives, so that no process ever holds a second copy of the model for it. Where sender and
+receiver share a process and the dtype of their weights, the stretches are views and the one copy is into place.
+
+With LoRA the weights are the adapter's alone.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hybrid_rl.protocols import Weights
+from hybrid_rl.errors import EngineMismatch
+
+BUCKET_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class VersionedWeights:
-    """The weights that policy version `version` answers with."""
+class Span:
+    """The values [start, stop) of a flattened parameter."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A part of the weights of a policy version.
+
+    Attributes:
+        version: of the policy.
+        number, count: this is bucket `number`, from 0, of `count`.
+        pieces: where values belong, and the values, on the CPU. bfloat16 travels as uint16: numpy has none.
+    """
 
     version: int
-    arrays: Weights
+    number: int
+    count: int
+    pieces: tuple[tuple[Span, npt.NDArray[np.generic]], ...]
 
 
-def export_weights(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> Weights:
-    """Parameters as arrays on the CPU, cast to the dtype that they are computed in. Tied parameters appear once."""
-    arrays = {}
+def plan_buckets(parameters: Mapping[str, Tensor], dtype: torch.dtype, limit: int = BUCKET_BYTES) -> list[list[Span]]:
+    """Deal parameters, in their order, into buckets of at most `limit` bytes in `dtype`; tied ones appear once."""
+    room = values = max(1, limit // dtype.itemsize)
+    buckets: list[list[Span]] = [[]]
     for name, parameter in parameters.items():
-        tensor = parameter.detach().to("cpu", dtype)
-        # numpy has no bfloat16; its bits travel as uint16.
-        arrays[name] = tensor.view(torch.uint16).numpy() if dtype is torch.bfloat16 else tensor.numpy()
-    return arrays
+        start = 0
+        while start < parameter.numel():
+            if room == 0:
+                buckets.append([])
+                room = values
+            stop = min(parameter.numel(), start + room)
+            buckets[-1].append(Span(name, start, stop))
+            room -= stop - start
+            start = stop
+    return buckets
 
 
-@torch.no_grad()
-def import_weights(parameters: Mapping[str, Tensor], arrays: Weights) -> None:
-    """Copy arrays of `export_weights` into the parameters of the same name."""
-    missing = parameters.keys() ^ arrays.keys()
-    if missing:
-        raise KeyError(f"weights and model differ in {sorted(missing)[:3]}")
-    for name, parameter in parameters.items():
-        parameter.copy_(_tensor(arrays[name]))
+def read_bucket(
+    parameters: Mapping[str, Tensor], plan: Sequence[Sequence[Span]], number: int, dtype: torch.dtype, version: int
+) -> Bucket:
+    """Make a bucket of a plan, cast to the dtype that the weights are computed in."""
+    pieces = []
+    for span in plan[number]:
+        flat = parameters[span.name].detach().reshape(-1)[span.start : span.stop]
+        pieces.append((span, _array(flat.to("cpu", dtype))))
+    return Bucket(version, number, len(plan), tuple(pieces))
+
+
+class WeightReceiver:
+    """Copies buckets into parameters, in place.
+
+    Args:
+        parameters: of the same names and shapes as the sender's; contiguous, as parameters are.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._parameters = parameters
+        self._missing: dict[str, int] = {}
+        self.complete = True
+        """No transfer is under way; between its first and last bucket the weights are a mixture of two versions."""
+
+    @torch.no_grad()
+    def take(self, bucket: Bucket) -> None:
+        """Copy a bucket into place.
+
+        Raises:
+            EngineMismatch: sender and receiver have other parameters, or a bucket is missing.
+        """
+        if bucket.number == 0:
+            self._missing = {name: parameter.numel() for name, parameter in self._parameters.items()}
+        self.complete = False
+        arrived: dict[str, int] = defaultdict(int)
+        for span, values in bucket.pieces:
+            if span.stop > self._numel(span.name):
+                raise EngineMismatch(f"the actor's parameter {span.name} is not this worker's; their models differ")
+            # `view` and not `reshape`, which may copy and would leave the parameter as it was.
+            self._parameters[span.name].view(-1)[span.start : span.stop].copy_(_tensor(values))
+            arrived[span.name] += span.stop - span.start
+        for name, count in arrived.items():
+            self._missing[name] = self._missing.get(name, 0) - count
+        if bucket.number == bucket.count - 1:
+            self._check()
+            self.complete = True
+
+    def _numel(self, name: str) -> int:
+        return self._parameters[name].numel() if name in self._parameters else -1
+
+    def _check(self) -> None:
+        wrong = [name for name, count in self._missing.items() if count != 0]
+        if wrong:
+            raise EngineMismatch(f"weights of {wrong[0]} did not all arrive; the actor's model and this one differ")
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
+    values: npt.NDArray[np.generic] = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return values
 
 
 def _tensor(array: Any) -> Tensor:
