@@ -25,6 +25,9 @@ from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
 
+_REPORT_EVERY_S = 20.0
+"""A report takes half a second: more than a step of a small model. At its end every run writes one in any case."""
+
 
 class PhaseClock:
     """`with clock("generate"): ...` shows the phase and adds its seconds to `wall_s`."""
@@ -50,6 +53,7 @@ class Recorder:
         # A resumed run has its last step on disk, with the metric of that step, which is no longer known here.
         self._saved: int | None = run.done or None
         self._metric: float | None = None
+        self._reported = time.monotonic()
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
         rows = run.folder.metrics()
@@ -212,7 +216,9 @@ class Recorder:
                 run.folder.write_checkpoint(run.actor.save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
-                write_report(run.folder.path)
+                if time.monotonic() - self._reported > _REPORT_EVERY_S:
+                    write_report(run.folder.path)
+                    self._reported = time.monotonic()
             self._saved = run.done
 
     def finish(self) -> dict[str, Any]:
