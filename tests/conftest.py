@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ quiet_environment()
 
 from hybrid_rl.algorithm.advantage import Group, group_advantages  # noqa: E402
 from hybrid_rl.config import Config, load_config  # noqa: E402
+from hybrid_rl.insight import charts  # noqa: E402
 from hybrid_rl.policy import Policy, load_policy  # noqa: E402
 from hybrid_rl.records import (  # noqa: E402
     Finish,
@@ -42,6 +43,7 @@ settings.load_profile("steady")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = REPOSITORY / "configs" / "grpo_mixed.yaml"
+_DRAWN = {"line_chart": charts.line_chart, "stacked_chart": charts.stacked_chart}
 
 SMALL = [
     "model.args={hidden_size: 128, num_hidden_layers: 1, intermediate_size: 64, vision_hidden_size: 32, "
@@ -67,6 +69,25 @@ SMALL = [
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache of warm-ups; tests share one, so that equal warm-ups are made once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _charts_undrawn() -> Iterator[None]:
+    """Reports of runs in this process have empty charts, which otherwise take most of the time of a tiny run.
+
+    Tests of the charts ask for the fixture `charts_drawn`; runs in processes of their own draw.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _DRAWN:
+            patch.setattr(charts, name, lambda *_, **__: "<svg></svg>")
+        yield
+
+
+@pytest.fixture
+def charts_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are drawn as users see them."""
+    for name, draw in _DRAWN.items():
+        monkeypatch.setattr(charts, name, draw)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from conftest import DEFAULT_CONFIG, SMALL
 
+from hybrid_rl.cli.main import main
 from hybrid_rl.images import inline_png
 
 COMMAND = Path(sys.executable).parent / "hybrid-rl"
@@ -173,6 +174,22 @@ def test_train_prints_plain_lines_where_there_is_no_terminal(trained: tuple[Path
     assert process.errors == ""
 
 
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Run `hybrid-rl` in this process, where everything is imported already; returns the lines that it prints."""
+
+    def run(*arguments: str | Path) -> list[str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["hybrid-rl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capfd.readouterr()
+        assert not exit_.value.code, captured.err
+        return captured.out.splitlines()
+
+    return run
+
+
 def test_eval_prints_one_json_object(trained: tuple[Path, Terminal], terminal: Callable[..., Terminal]) -> None:
     run, _ = trained
     process = terminal("eval", run, "--json")
@@ -181,26 +198,24 @@ def test_eval_prints_one_json_object(trained: tuple[Path, Terminal], terminal: C
     assert json.loads(process.lines[0]) == summary(run)["eval"]["after"]
 
 
-def test_eval_prints_a_table_of_a_checkpoint(trained: tuple[Path, Terminal], terminal: Callable[..., Terminal]) -> None:
+def test_eval_prints_a_table_of_a_checkpoint(trained: tuple[Path, Terminal], say: Callable[..., list[str]]) -> None:
     run, _ = trained
-    process = terminal("eval", run / "checkpoints" / "step_000002", "--n", "4")
-    assert process.end() == 0, process.errors
-    short = next(line.split() for line in process.lines if line.startswith("short"))
+    lines = say("eval", run / "checkpoints" / "step_000002", "--n", "4")
+    short = next(line.split() for line in lines if line.startswith("short"))
     assert short[1] == "4"
 
 
 def test_generate_answers_a_question(
-    trained: tuple[Path, Terminal], terminal: Callable[..., Terminal], tmp_path: Path
+    trained: tuple[Path, Terminal], say: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     from hybrid_rl.data.digits import DigitStrips
     from hybrid_rl.images import open_image
 
     prompt = DigitStrips("read", "eval", 0, task="read")[0]
     (tmp_path / "strip.png").write_bytes(inline_png(open_image(prompt.images[0])).data)
-    process = terminal("generate", trained[0], "--image", "strip.png", "--mode", "long", "Add the digits.")
-    assert process.end() == 0, process.errors
-    assert re.match("(thought|answer): ", process.lines[0])
-    assert process.lines[-1].startswith("answer:")
+    lines = say("generate", trained[0], "--image", tmp_path / "strip.png", "--mode", "long", "Add the digits.")
+    assert re.match("(thought|answer): ", lines[0])
+    assert lines[-1].startswith("answer:")
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------
@@ -210,15 +225,15 @@ def test_ctrl_c_under_ray_saves_says_how_to_go_on_and_leaves_no_process(
     terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    overrides = [*SMALL, *QUICK, "cluster.executor=ray", "run.steps=20", f"run.dir={run}"]
+    overrides = [*SMALL, *QUICK, "cluster.executor=ray", "run.steps=8", f"run.dir={run}"]
     process = terminal("train", DEFAULT_CONFIG, *overrides)
-    process.wait_for(r"step +1/20")
+    process.wait_for(r"step +1/8")
     family = process.family()
     session = ray_session(family)
     os.killpg(process.process.pid, signal.SIGINT)  # a terminal sends it to all, Ray's processes included
     assert process.end() == 130, process.errors
     done = steps_done(run)[-1]
-    assert 1 <= done < 20
+    assert 1 <= done < 8
     assert process.errors.splitlines() == [
         STOPPING,
         f"hybrid-rl: stopped after step {done}; go on with `hybrid-rl train --resume {run}`",
@@ -230,7 +245,7 @@ def test_ctrl_c_under_ray_saves_says_how_to_go_on_and_leaves_no_process(
     again = terminal("train", "--resume", run)
     assert again.end() == 0, again.errors
     assert f"step_{done:06d}" in again.lines[0]
-    assert steps_done(run) == list(range(1, 21))
+    assert steps_done(run) == list(range(1, 9))
     assert summary(run)["status"] == "completed"
 
 
@@ -252,12 +267,12 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(terminal: Callable[..., Terminal
 
 
 def test_ctrl_c_in_the_warm_up_saves_and_the_run_goes_on(
-    terminal: Callable[..., Terminal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Callable[..., Terminal], say: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
-    process = terminal("train", DEFAULT_CONFIG, *SMALL, *QUICK, "warmup.steps=200", "run.steps=1", f"run.dir={run}")
-    process.wait_for("warm-up  20/200")
+    process = terminal("train", DEFAULT_CONFIG, *SMALL, *QUICK, "warmup.steps=80", "run.steps=1", f"run.dir={run}")
+    process.wait_for(r"warm-up +20/80")
     os.killpg(process.process.pid, signal.SIGINT)
     assert process.end() == 130, process.errors
     stopping, last = process.errors.splitlines()
@@ -265,9 +280,8 @@ def test_ctrl_c_in_the_warm_up_saves_and_the_run_goes_on(
     found = re.fullmatch(
         rf"hybrid-rl: stopped after warm-up step (\d+); go on with `hybrid-rl train --resume {run}`", last
     )
-    assert found and 20 <= int(found[1]) < 200
-    again = terminal("train", "--resume", run)
-    assert again.end() == 0, again.errors
+    assert found and 20 <= int(found[1]) < 80
+    say("train", "--resume", run)
     assert summary(run)["status"] == "completed"
 
 
@@ -275,12 +289,11 @@ def test_ctrl_c_in_the_warm_up_saves_and_the_run_goes_on(
 
 
 def test_a_killed_worker_ends_the_run_and_the_checkpoint_before_is_usable(
-    terminal: Callable[..., Terminal], tmp_path: Path
+    terminal: Callable[..., Terminal], say: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     """Two rollout workers, so that the samples of a step are also seen not to depend on their number."""
     run, alone = tmp_path / "run", tmp_path / "alone"
     overrides = [*SMALL, *QUICK, "checkpoints.every_steps=1", "run.steps=500"]
-    one = terminal("train", DEFAULT_CONFIG, *SMALL, *QUICK, "run.steps=1", f"run.dir={alone}")
     two = ["cluster.executor=ray", "cluster.rollout_workers=2", f"run.dir={run}"]
     process = terminal("train", DEFAULT_CONFIG, *overrides, *two)
     process.wait_for(r"step +[23456789]/500")
@@ -294,36 +307,10 @@ def test_a_killed_worker_ends_the_run_and_the_checkpoint_before_is_usable(
     assert "a RolloutWorker has died" in process.errors and f"hybrid-rl train --resume {run}" in process.errors
     assert summary(run)["status"] == "failed"
     assert_nothing_is_left(family, session)
-    evaluation = terminal("eval", run, "--n", "2", "--json")
-    assert one.end() == evaluation.end() == 0, evaluation.errors
-    assert json.loads(evaluation.lines[0])["long"]["n"] == 2
+    assert json.loads(say("eval", run, "--n", "2", "--json")[0])["long"]["n"] == 2
+    say("train", DEFAULT_CONFIG, *SMALL, *QUICK, "run.steps=1", f"run.dir={alone}")
     sampled = [
         [(row["group"], row["index"], row["ids"]) for row in map(json.loads, path.read_text().splitlines())]
         for path in (folder / "rollouts" / "step_000001.jsonl" for folder in (run, alone))
     ]
     assert sampled[0] == sampled[1]
-
-
-def test_ctrl_c_in_a_lora_run_leaves_an_adapter_to_go_on_with(
-    terminal: Callable[..., Terminal], tmp_path: Path
-) -> None:
-    from hybrid_rl.config import load_config
-    from model import tiny_minicpmv
-
-    model, processor = tiny_minicpmv(7, **load_config(DEFAULT_CONFIG, SMALL).model.args)
-    for part in (model, processor):
-        part.save_pretrained(tmp_path / "base")
-    run = tmp_path / "run"
-    lora = [f"model.path={tmp_path / 'base'}", "model.lora={rank: 4}"]
-    plain = ["evaluation.before=false", "run.steps=400"]
-    process = terminal("train", DEFAULT_CONFIG, *SMALL, *lora, f"run.dir={run}", *plain)
-    process.wait_for(r"step +1/400")
-    process.process.send_signal(signal.SIGINT)
-    assert process.end() == 130, process.errors
-    done = summary(run)["steps"]
-    checkpoint = run / "checkpoints" / f"step_{done:06d}"
-    assert (checkpoint / "adapter_model.safetensors").is_file() and not (checkpoint / "model.safetensors").exists()
-    again = terminal("train", "--resume", run)
-    again.wait_for(rf"step +{done + 1}/400")
-    again.process.send_signal(signal.SIGINT)
-    assert again.end() == 130 and summary(run)["steps"] > done

@@ -101,14 +101,6 @@ def page_of(path: Path) -> tuple[str, Page]:
     return text, Page(text)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty charts, for tests of something else: drawing is slow."""
-    monkeypatch.setattr(charts, "line_chart", lambda *_, **__: "<svg></svg>")
-    monkeypatch.setattr(charts, "stacked_chart", lambda *_, **__: "<svg></svg>")
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_numbers_equal_the_summary(tmp_path: Path) -> None:
     _, page = page_of(whole_run(tmp_path, ["short", "long"]))
     text = " ".join(page.text.split())
@@ -118,6 +110,7 @@ def test_numbers_equal_the_summary(tmp_path: Path) -> None:
     assert f"{100 * low:.1f} – {100 * high:.1f}" in text
 
 
+@pytest.mark.usefixtures("charts_drawn")
 def test_hostile_text_is_only_shown(tmp_path: Path) -> None:
     hostile = sample(HOSTILE, 0, 1, task=HOSTILE, prompt=HOSTILE, text=HOSTILE, thought=HOSTILE, answer=HOSTILE)
     hostile |= {"gold": HOSTILE, "finish": HOSTILE, "outcome": HOSTILE, "images": [HOSTILE], "parts": {HOSTILE: 1.0}}
@@ -137,6 +130,7 @@ def test_hostile_text_is_only_shown(tmp_path: Path) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
 
 
+@pytest.mark.usefixtures("charts_drawn")
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     text, page = page_of(whole_run(tmp_path, ["short", "long"], steps=40))
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
@@ -147,6 +141,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     assert "url(http" not in text and "@import" not in text
 
 
+@pytest.mark.usefixtures("charts_drawn")
 def test_charts_are_well_formed_and_deterministic(tmp_path: Path) -> None:
     whole_run(tmp_path, ["short", "long"], steps=40)
     text, _ = page_of(tmp_path)
@@ -158,6 +153,7 @@ def test_charts_are_well_formed_and_deterministic(tmp_path: Path) -> None:
     assert "var(--mode-0, #0072b2)" in text and "var(--mode-1, #d55e00)" in text
 
 
+@pytest.mark.usefixtures("charts_drawn")
 @pytest.mark.parametrize("values", [[0.0], [1e300, -1e300], [1e-300, 1e-300], [5.0] * 2000])
 def test_charts_take_any_finite_numbers(values: list[float]) -> None:
     steps = list(range(1, len(values) + 1))
@@ -203,7 +199,6 @@ def test_shares_of_the_advantage_are_stacked_by_mode(tmp_path: Path, monkeypatch
     assert ([2], [[1.0], [0.0]]) in drawn  # short, which had no such figure in the first step
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_group_card_shows_all_of_its_responses(tmp_path: Path) -> None:
     rows = [sample("short", 0, index) for index in range(20)]
     _, page = page_of(whole_run(tmp_path, ["short"], samples=rows))
@@ -214,7 +209,6 @@ def test_a_group_card_shows_all_of_its_responses(tmp_path: Path) -> None:
     assert "10 of 20 right" in " ".join(page.text.split())
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_advantages_by_token_are_shown_as_their_mean(tmp_path: Path) -> None:
     _, page = page_of(whole_run(tmp_path, ["short"], samples=[sample("short", 0, 0, advantage=[1.0, 2.0])]))
     assert "advantage +1.50" in " ".join(page.text.split())
@@ -226,6 +220,7 @@ def test_groups_are_balanced_over_modes_and_tasks() -> None:
     assert sorted(chosen) == [(mode, task) for mode in "abc" for task in ("task0", "task1")]
 
 
+@pytest.mark.usefixtures("charts_drawn")
 def test_large_runs_stay_small(tmp_path: Path) -> None:
     text = "long thought " * 20_000
     rows = [sample("long", n % 6, n, text=text, thought=text, answer=text) for n in range(120)]
@@ -234,7 +229,6 @@ def test_large_runs_stay_small(tmp_path: Path) -> None:
     assert "characters left out" in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_images_are_embedded_and_stay_inside_the_folder(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "red").save(tmp_path / "outside.png")
     run = tmp_path / "run"
@@ -248,6 +242,7 @@ def test_images_are_embedded_and_stay_inside_the_folder(tmp_path: Path) -> None:
     assert page.text.count("cannot be shown") == 3
 
 
+@pytest.mark.usefixtures("charts_drawn")
 def test_three_modes(tmp_path: Path) -> None:
     text, page = page_of(whole_run(tmp_path, ["fast", "medium", "deep"]))
     headings = [attributes for tag, attributes in page.tags if tag == "article" and attributes.get("class") == "tile"]
@@ -271,7 +266,6 @@ def test_no_folder_is_a_user_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [None, "", "{", "[1, 2]\n", '{"step": null, "eval": 3, "tokens": [], "policy": 1}\n']
 )
-@pytest.mark.usefixtures("undrawn")
 def test_missing_and_broken_files(tmp_path: Path, missing: str, content: str | None) -> None:
     whole_run(tmp_path, ["short", "long"])
     (tmp_path / "config.yaml").write_text("modes:\n  kinds: {short: {}, long: {}}\n")
@@ -282,7 +276,6 @@ def test_missing_and_broken_files(tmp_path: Path, missing: str, content: str | N
     assert page_of(tmp_path)[1].text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_run_shows_what_it_has(tmp_path: Path) -> None:
     whole_run(tmp_path, ["short"])
     (tmp_path / "summary.json").unlink()
@@ -296,7 +289,6 @@ def test_an_interrupted_run_shows_what_it_has(tmp_path: Path) -> None:
     assert "Step 1 " in text and "Step 9" not in text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole_run(tmp_path, ["short"])
     (tmp_path / "report.html").write_text("old")

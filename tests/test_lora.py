@@ -205,7 +205,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     with pytest.raises(Interrupted):
         hybrid_rl.run(config)
     folder = Path(config.run.dir or "")
-    assert summary(folder)["steps"] < 3
+    done = summary(folder)["steps"]
+    assert done < 3
+    checkpoint = folder / "checkpoints" / f"step_{done:06d}"
+    assert (checkpoint / "adapter_model.safetensors").is_file() and not (checkpoint / "model.safetensors").exists()
     resume(folder)
     assert_same_run(finished, folder, 3, weights=False)
     for file in ("adapter_model.safetensors", "optimizer.safetensors"):

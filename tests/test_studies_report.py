@@ -14,7 +14,7 @@ from test_insight_report import HOSTILE, Page, evaluation, metrics, whole_run, w
 
 from hybrid_rl.cli.main import main
 from hybrid_rl.errors import RunFolderError
-from hybrid_rl.insight import charts, intervals
+from hybrid_rl.insight import intervals
 from hybrid_rl.studies.side_by_side.panels import QUANTITIES, compared, update_tokens
 from hybrid_rl.studies.side_by_side.runs import labels, read_runs
 from hybrid_rl.studies.side_by_side.settings import differing_settings
@@ -41,13 +41,6 @@ def two(tmp_path: Path) -> list[Path]:
         a_run(runs / "mixed" / "seed_0", config=settings[0]),
         a_run(runs / "long" / "seed_0", config=settings[1], after=0.5),
     ]
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty charts on the pages, which other tests draw: drawing is slow."""
-    monkeypatch.setattr(charts, "line_chart", lambda *_, **__: "<svg></svg>")
-    monkeypatch.setattr(charts, "stacked_chart", lambda *_, **__: "<svg></svg>")
 
 
 @pytest.fixture

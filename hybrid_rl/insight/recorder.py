@@ -28,6 +28,9 @@ from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
 
+_REPORT_EVERY_S = 20.0
+"""A report takes half a second: more than a step of a small model. At its end every run writes one in any case."""
+
 
 class Recorder:
     """Used as a context manager: whatever ends the run, its state and what is known of it are written down."""
@@ -38,6 +41,7 @@ class Recorder:
         # A resumed run has its last step on disk, with the metric of that step, which is no longer known here.
         self._saved: int | None = run.done or None
         self._metric: float | None = None
+        self._reported = time.monotonic()
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
         rows = run.folder.metrics()
@@ -204,7 +208,9 @@ class Recorder:
                 run.folder.write_checkpoint(self._save, "train", run.done, self._metric, run.admission.to_json())
                 run.folder.prune_checkpoints(rules.keep_last, rules.best_is)
                 self._write_summary("running")
-                write_report(run.folder.path)
+                if time.monotonic() - self._reported > _REPORT_EVERY_S:
+                    write_report(run.folder.path)
+                    self._reported = time.monotonic()
             self._saved = run.done
 
     def _save(self, folder: str) -> None:
