@@ -22,6 +22,7 @@ from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import PolicyOutline, outline_policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.scoring.reference_check import refuse_unreadable
 from hybrid_rl.updates.optimizer import check_parts, scale_of
 
 _LOOKED_AT = 64
@@ -83,6 +84,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     looked_at = [*trained, *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
     wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}
     scorer = Scorer(config.rewards, search, wants_thought)
+    scorer.begin()  # what the references are read with is imported while the prompts are looked at
     for place, prompt in enumerate(looked_at):
         scorer.check(prompt)
         _check_length(config, chat, prompt, outline.context_length, trained=place < len(trained))
@@ -91,6 +93,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     _check_references(config, chat, looked_at)
     thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
+    refuse_unreadable(config.rewards, search, wants_thought, looked_at)
     scorer.check_services()
     if config.train.async_steps:
         scorer.check_without_policy()

@@ -106,8 +106,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, c
     """A real Ctrl-C in this process, right after a method was called so many times."""
     original, count = getattr(owner, method), Counter[str]()
 
-    def wrapped(self: Any, *args: Any) -> Any:
-        result = original(self, *args)
+    def wrapped(self: Any, *args: Any, **options: Any) -> Any:
+        result = original(self, *args, **options)
         count["calls"] += 1
         if count["calls"] == calls:
             os.kill(os.getpid(), signal.SIGINT)

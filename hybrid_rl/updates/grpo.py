@@ -32,6 +32,7 @@ class UpdateFigures:
     """What an update measured. Sums are over trained tokens, by mode.
 
     Attributes:
+        learning_rate: the base one of this update.
         loss: sum over the optimizer steps.
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
@@ -42,6 +43,7 @@ class UpdateFigures:
         notices: what the user should be told of how responses were forwarded.
     """
 
+    learning_rate: float = 0.0
     loss: float = 0.0
     grad_norms: list[float] = field(default_factory=list)
     ratio_deviation: float = 0.0
@@ -61,21 +63,23 @@ def grpo_update(
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
     config: TrainConfig,
     rules: LossRules,
+    schedule: float = 1.0,
 ) -> UpdateFigures:
     """Take `config.mini_batches` optimizer steps on the groups of a training step.
 
     Args:
         reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
             where no KL term is asked for.
+        schedule: factor of the learning rate.
     """
-    figures = UpdateFigures()
+    figures = UpdateFigures(learning_rate=config.optimizer.learning_rate * schedule)
     if rules.importance_cap is not None and config.mini_batches > 1:
         groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
         accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
-        figures.grad_norms.append(optimizer.step())
+        figures.grad_norms.append(optimizer.step(schedule))
     return figures
 
 
