@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ def write_folder(folder: Path, sizes: Sizes, *, images: bool) -> None:
     """Random weights in float32, the same every time."""
     import torch
 
+    if not torch.cuda.is_available():
+        # Else DeepSpeed, where it is installed, says on standard output that it found no accelerator.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     torch.manual_seed(0)
     model = _with_images(sizes) if images else _text(sizes)
     model.save_pretrained(folder)
