@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/grpo_mixed.yaml
 
-.PHONY: install install-dev train test test-slow check lint types bench-vision bench-video docs clean
+.PHONY: install install-dev train test test-slow check lint types bench-vision bench-video bench-step docs clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ bench-vision: install-dev
 
 bench-video: install-dev
 	$(BIN)/python -m benchmarks.video_efficiency
+
+bench-step: install-dev
+	$(BIN)/python -m benchmarks.grpo_step
 
 docs: install
 	$(BIN)/python -m hybrid_rl.insight.reference

@@ -94,8 +94,8 @@ class Turns:
         return bool(sys.stdin.readline())
 
     def answer(self, figures: Mapping[str, float]) -> None:
-        """The figures of the turn; the peak of memory is added."""
-        self._write({**figures, "peak_memory": peak_gib()})
+        """The figures of the turn; the peak of memory, of this process and those under it, is added."""
+        self._write({**figures, "peak_memory": tree_peak_gib()})
 
     def _write(self, value: Mapping[str, Any]) -> None:
         self._channel.write(json.dumps(value) + "\n")
@@ -109,17 +109,41 @@ def serve(measure: Callable[[], Mapping[str, float]], turns: Turns, facts: Mappi
         turns.answer(measure())
 
 
-def peak_gib() -> float:
-    """Largest resident size of this process so far. Not `ru_maxrss`, which a process takes over from its parent."""
+def peak_gib(process: int | None = None) -> float:
+    """Largest resident size of this process, or another one, so far.
+
+    Not `ru_maxrss`, which a process takes over from its parent.
+    """
     try:
-        with open("/proc/self/status") as file:
+        with open(f"/proc/{process or 'self'}/status") as file:
             line = next(line for line in file if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / _GIB
     except (OSError, StopIteration):
+        if process is not None:
+            return 0.0
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
+
+
+def tree_peak_gib() -> float:
+    """The peaks of this process and all under it, added up; memory that they share counts in each."""
+    return peak_gib() + sum(peak_gib(child.pid) for child in psutil.Process().children(recursive=True))
+
+
+def forget_peak() -> None:
+    """Have `peak_gib` begin anew, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return
+
+
+def resident_gib() -> float:
+    """Resident size of this process now."""
+    return float(psutil.Process().memory_info().rss) / _GIB
 
 
 def in_turn(

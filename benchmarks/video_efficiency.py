@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import psutil
 import torch
 
 from benchmarks.report_form import case, print_report
-from benchmarks.sides import peak_gib
+from benchmarks.sides import peak_gib, resident_gib
 from benchmarks.timing import machine
 from benchmarks.video_models import Prepared, Sizes, clip, minicpmv, qwen
 
@@ -81,7 +80,7 @@ def measure_one(name: str, frames: int, options: argparse.Namespace) -> dict[str
     ready = prepare(name, frames, options)
     model = ready.model
     clock = EncoderClock([model.vpm, model.resampler] if name == "minicpmv" else [model.model.visual])
-    start_gib = psutil.Process().memory_info().rss / 2**30  # interpreter, libraries, weights and packed pixels
+    start_gib = resident_gib()  # interpreter, libraries, weights and packed pixels
     streamer = FirstToken()
     start = time.perf_counter()
     out = model.generate(**ready.inputs, max_new_tokens=options.new_tokens, do_sample=False, streamer=streamer)

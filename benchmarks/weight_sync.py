@@ -1,9 +1,9 @@
 """Handing weights from the actor to rollout workers: `python -m benchmarks.weight_sync [--sizes 30m] [--receivers 2]`.
 
 Cases: `local` (sender and receivers in one process) and `ray` (Ray actors on one machine). The peer is what one would
-write first: the whole state dict as one object through the object store. It moves the same bytes. Besides the seconds,
-memory above the start of every process, which is what buckets are for: the driver's, the sender's, a receiver's.
-Prints JSON.
+write first: the whole state dict as one object, through the driver. It moves the same bytes. `peak_memory` is what
+buckets are for: by how much the resident memory of driver, sender and a receiver rose at its peak, above what it was
+before, added up (pages of the object store count in each process that has them mapped). Prints JSON.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from benchmarks.report_form import case, print_report
+from benchmarks.sides import forget_peak, peak_gib, resident_gib
 from hybrid_rl.config.cluster import ClusterConfig
 from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.quiet import quiet_environment
-from hybrid_rl.workers.cluster import Cluster, Handle, LocalCluster, gather
+from hybrid_rl.workers.cluster import Cluster, Handle, InProcess, LocalCluster, gather
 from hybrid_rl.workers.sync import ActorWeights
 from hybrid_rl.workers.weights import BUCKET_BYTES, Bucket, WeightReceiver, plan_buckets, read_bucket
 
@@ -29,7 +29,7 @@ _MILLIONS = {"tiny": 1, "30m": 30, "120m": 120, "500m": 500}
 
 
 def parameters(millions: int, seed: int) -> dict[str, Tensor]:
-    """So many million values, in matrices."""
+    """So many matrices of 1,024 x 1,024 values."""
     generator = torch.Generator().manual_seed(seed)
     return {f"layers.{i}.weight": torch.randn(1024, 1024, generator=generator) for i in range(max(1, millions))}
 
@@ -53,9 +53,13 @@ class Sender:
         """The state dict as arrays, copied, as sending it elsewhere needs."""
         return {name: value.numpy().copy() for name, value in self._own.items()}
 
-    def rss(self) -> int:
-        """Bytes of this process that nobody else has."""
-        return own_bytes()
+    def begin(self) -> None:
+        """Forget the peak of memory so far."""
+        _begin()
+
+    def risen(self) -> float:
+        """GiB that the resident memory rose at its peak since `begin`."""
+        return _risen()
 
 
 class Receiver:
@@ -78,14 +82,25 @@ class Receiver:
         """The weights are those of a seed, to the last bit."""
         return all(torch.equal(self._own[name], value) for name, value in parameters(len(self._own), seed).items())
 
-    def rss(self) -> int:
-        """Bytes of this process that nobody else has."""
-        return own_bytes()
+    def begin(self) -> None:
+        """Forget the peak of memory so far."""
+        _begin()
+
+    def risen(self) -> float:
+        """GiB that the resident memory rose at its peak since `begin`."""
+        return _risen()
 
 
-def own_bytes() -> int:
-    """Memory of this process without what it shares, such as the object store."""
-    return int(psutil.Process().memory_full_info().uss)
+_before: dict[str, float] = {}
+
+
+def _begin() -> None:
+    forget_peak()
+    _before["gib"] = resident_gib()
+
+
+def _risen() -> float:
+    return max(0.0, peak_gib() - _before["gib"])
 
 
 def measure(name: str, cluster: Cluster, millions: int, receivers: int, runs: int) -> dict[str, Any]:
@@ -103,7 +118,7 @@ def measure(name: str, cluster: Cluster, millions: int, receivers: int, runs: in
     samples: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
     for round_ in range(runs + 1):
         for side, send in (("ours", buckets), ("peer", whole)):
-            figures = _timed(send, sender, others[0], 4e6 * millions * receivers)
+            figures = _timed(send, [sender, others[0]], 4.0 * 2**20 * millions * receivers)
             if round_:
                 samples[side].append(figures)
     exact = [handle.call("equals", 1).result() for handle in others]
@@ -118,18 +133,18 @@ def measure(name: str, cluster: Cluster, millions: int, receivers: int, runs: in
     )
 
 
-def _timed(send: Callable[[], None], sender: Handle, receiver: Handle, sent_bytes: float) -> dict[str, float]:
-    def now() -> tuple[float, float, float]:
-        return own_bytes(), sender.call("rss").result(), receiver.call("rss").result()
-
-    before = now()
+def _timed(send: Callable[[], None], workers: Sequence[Handle], sent_bytes: float) -> dict[str, float]:
+    """One transfer. Without processes of their own, workers are this one and count once."""
+    apart = [] if all(isinstance(worker, InProcess) for worker in workers) else workers
+    _begin()
+    gather([worker.call("begin") for worker in apart])
     start = time.perf_counter()
     send()
     wall = time.perf_counter() - start
-    grown = [max(0.0, b - a) / 2**30 for a, b in zip(before, now(), strict=True)]
+    risen = [_risen(), *gather([worker.call("risen") for worker in apart])]
     names = ("driver_gib", "sender_gib", "receiver_gib")
-    found = dict(zip(names, grown, strict=True))
-    return {"wall": wall, "gib_per_s": sent_bytes / 2**30 / wall, "peak_memory": sum(grown), **found}
+    found = dict(zip(names, risen, strict=False))
+    return {"wall": wall, "gib_per_s": sent_bytes / 2**30 / wall, "peak_memory": sum(risen), **found}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

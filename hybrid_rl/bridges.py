@@ -13,7 +13,7 @@ from typing import Any
 
 from hybrid_rl.errors import PluginError, RewardError
 from hybrid_rl.records import Outcome
-from hybrid_rl.scorer_pool.loading import Per, RewardSpec, load_reward
+from hybrid_rl.scorer_pool.loading import POLICY, Per, RewardSpec, load_reward
 from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring.calls import Call
 from hybrid_rl.scoring.runners import Placed, Runners
@@ -31,6 +31,9 @@ class _Bridge:
         timeout_s: limit of one verdict; None for what the reward declares.
         processes: scorers that work at the same time.
         think: the tags around a thought.
+
+    Raises:
+        PluginError: the reward does not load, or asks for the policy.
     """
 
     def __init__(
@@ -52,6 +55,11 @@ class _Bridge:
 
     def _open(self) -> None:
         self._reward = load_reward(self._spec)
+        if POLICY in self._reward.required:
+            raise PluginError(
+                f"'{self._spec.target}' asks for the policy, which no other trainer lends to a reward and no column "
+                f"can give; train with `hybrid-rl train`, or choose a reward that does not ask for it"
+            )
         placed = Placed(self._spec, self._reward, self._reward.runs_in)
         self._runners = Runners({self._spec.name: placed}, processes=self._processes)
         self._lock = threading.Lock()

@@ -23,6 +23,7 @@ from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.run_folder import Checkpoint, RunFolder
+from hybrid_rl.scorer_pool.nursery import end_shared_nursery
 from hybrid_rl.scoring import actor_specs, place_rewards
 from hybrid_rl.scoring.stages import stages_of
 from hybrid_rl.stages.cache import cache_folder
@@ -114,6 +115,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         if resume is not None:
             stack.enter_context(resume.held())
         config, folder, material, start = _check(config, resume)
+        if config.cluster.executor == "ray":
+            end_shared_nursery()  # it has read references; the run's scorers belong to its reward workers
         stop = stack.enter_context(StopSignal())
         view = stack.enter_context(make_view(config.run.live))
         for topic, sentence in describe_plan(config, material, str(folder.path), start.sentence):
@@ -125,6 +128,8 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
+        if rollouts.join(actor):
+            view.note("weights      from GPU to GPU by broadcast")
         yardstick = actor.yardstick()
         for topic, sentence in describe_kernels(yardstick.kernels):
             view.note(f"{topic:<12} {sentence}")

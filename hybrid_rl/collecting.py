@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hybrid_rl.algorithm.admission import AdmissionState, admit
+from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.refill import vacancies
+from hybrid_rl.algorithm.selection import select
 from hybrid_rl.records import Rollout, Score
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
             rollouts += new
             scores += flight.scores()
             hidden_s += flight.hidden_s
-            scored = run.grouping.groups(rollouts, scores, step)
-            groups, admission = admit(scored, run.admission, rules, step, whole_draws=run.grouping.whole_draws)
+            groups, admission = select(rollouts, scores, run.grouping, rules, run.admission, step)
         lost = {group.name for group in groups if group.dropped}
         wanted = vacancies([rollout.request for rollout in new], lost)
         if not wanted or rounds == most:

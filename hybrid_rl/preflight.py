@@ -22,6 +22,7 @@ from hybrid_rl.plugins import check_call, load
 from hybrid_rl.policy import PolicyOutline, outline_policy
 from hybrid_rl.records import Prompt
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.scoring.reference_check import refuse_unreadable
 from hybrid_rl.updates.optimizer import check_parts, scale_of
 
 _LOOKED_AT = 64
@@ -79,17 +80,20 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     prompts = make_mixture(config.data.sources, "train", seed, search)
     schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
-    looked_at = [*prompts.first(_LOOKED_AT), *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
+    trained = prompts.first(_LOOKED_AT)
+    looked_at = [*trained, *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
     wants_thought = {mode: chat.thought(mode) == "opened" for mode in config.modes.kinds}
     scorer = Scorer(config.rewards, search, wants_thought)
-    for prompt in looked_at:
+    scorer.begin()  # what the references are read with is imported while the prompts are looked at
+    for place, prompt in enumerate(looked_at):
         scorer.check(prompt)
-        _check_length(config, chat, prompt, outline.context_length)
+        _check_length(config, chat, prompt, outline.context_length, trained=place < len(trained))
         if scorer.reads_reference(prompt):
             _check_read_reference(config, chat, prompt, outline.context_length)
     _check_references(config, chat, looked_at)
     thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
+    refuse_unreadable(config.rewards, search, wants_thought, looked_at)
     scorer.check_services()
     if config.train.async_steps:
         scorer.check_without_policy()
@@ -158,14 +162,25 @@ def _check_thinking_budget(mode: str, kind: KindConfig, chat: TemplateChatFormat
         )
 
 
-def _check_length(config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int) -> None:
+def _check_length(
+    config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int, *, trained: bool
+) -> None:
     for mode, kind in config.modes.kinds.items():
         length = len(chat.prompt_ids(prompt, mode))
-        if length + kind.max_new_tokens > context_length:
+        longest = length + kind.max_new_tokens
+        where = (
+            f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
+            f"{kind.max_new_tokens}"
+        )
+        if longest > context_length:
             raise DataError(
-                f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
-                f"{kind.max_new_tokens}, more than the model's context of {context_length}; shorten the prompt or "
+                f"{where}, more than the model's context of {context_length}; shorten the prompt or "
                 f"lower modes.kinds.{mode}.max_new_tokens"
+            )
+        if trained and longest > config.train.max_tokens_per_micro_batch:
+            raise ConfigError(
+                f"{where}, more than train.max_tokens_per_micro_batch ({config.train.max_tokens_per_micro_batch}); "
+                f"raise that to {longest} or more"
             )
 
 

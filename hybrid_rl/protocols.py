@@ -53,8 +53,10 @@ class Reward(Protocol):
 
     It may declare, as attributes: `per` = "sample", "group" or "batch" (beyond a sample every name but `policy` is a
     list with one entry a response, and so is what it returns); `runs_in` = "pool", "inline", "async" or "actor";
-    `without_answer`, what it counts as where it is not called (0; None abstains). A method `check()` is called once
-    before a run; it raises a `PluginError` if the reward cannot work.
+    `without_answer`, what it counts as where it is not called (0; None abstains); `blames_reference`, that it abstains
+    on a plain answer only for want of a readable reference, which is then refused before a run. A method `check()` is
+    called once before a run, with the names of its `modes` if it asks for them; it raises a `PluginError` if the reward
+    cannot work.
     """
 
     def __call__(self, **wanted: Any) -> float | Score | Sequence[float | Score | None] | None: ...

@@ -184,14 +184,20 @@ class RunFolder:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self._replace(self.path / "rollouts" / f"step_{step:06d}.jsonl", text)
 
-    def evaluation_items(self, when: Literal["before", "after"] | int) -> Path:
-        """Where the single responses of an evaluation are, before or after training or at a step."""
-        return self.path / "eval_items" / f"{when if isinstance(when, str) else f'step_{when:06d}'}.jsonl"
+    def evaluation_items(self, when: Literal["before", "after"] | int, of: str = "") -> Path:
+        """Where the single responses of an evaluation are, before or after training or at a step.
 
-    def write_evaluation(self, when: Literal["before", "after"] | int, rows: Iterable[Mapping[str, Any]]) -> None:
+        Args:
+            of: empty for the evaluation proper, `blind`, or `set_NAME`.
+        """
+        return self.path / "eval_items" / of / f"{when if isinstance(when, str) else f'step_{when:06d}'}.jsonl"
+
+    def write_evaluation(
+        self, when: Literal["before", "after"] | int, rows: Iterable[Mapping[str, Any]], of: str = ""
+    ) -> None:
         """Keep the single responses of an evaluation; one that is made again replaces the former."""
-        path = self.evaluation_items(when)
-        path.parent.mkdir(exist_ok=True)
+        path = self.evaluation_items(when, of)
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def write_image(self, name: str, data: bytes) -> str:
@@ -232,7 +238,8 @@ class RunFolder:
             kept = [row for row in self._lines(name) if row["step"] <= step]
             if (self.path / name).exists():
                 self._replace(self.path / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-        for path in (self.path / "rollouts").glob("step_*.jsonl"):
+        recorded = [*(self.path / "rollouts").glob("step_*.jsonl"), *(self.path / "eval_items").rglob("step_*.jsonl")]
+        for path in recorded:
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
 

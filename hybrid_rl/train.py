@@ -37,6 +37,7 @@ def train(run: Run) -> dict[str, Any]:
             record.checkpoint()
             if config.evaluation.before:
                 record.evaluation("before")
+        record.catch_up()
         run.view.stage("training", config.run.steps)
         for step in range(run.done + 1, config.run.steps + 1):
             if record.stopped:

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import answer_span, as_text, golds, tagged
 
 _TOLERANCE = 0.05
@@ -17,6 +18,7 @@ _CLEAN_NUMBER = re.compile(
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d", re.ASCII)
 
 
+@blames_reference
 def relaxed(answer: str, gold: Any) -> float | None:
     """1 within 5 % of a number, or for the same text up to case; best over the references; None without one.
 
@@ -27,6 +29,7 @@ def relaxed(answer: str, gold: Any) -> float | None:
     return max((_relaxed(found, text.strip()) for text in golds(gold)), default=None)
 
 
+@blames_reference
 def relaxed_clean(answer: str, gold: Any) -> float | None:
     """As `relaxed`, without its slips.
 

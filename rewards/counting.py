@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import DENIED, FULL_WIDTH, announced, as_text, tagged
 
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\d[\d,.]{0,30}(?!\w)", re.ASCII)
@@ -33,6 +34,7 @@ _FORMULA = re.compile(r"[<>=^%\\]")  # a reference that holds more than a count
 _MAX_CHARACTERS = 4000
 
 
+@blames_reference
 def count(answer: str, gold: Any) -> float | None:
     """1 if the answer names the count of the reference and no other number, else 0; None for an unreadable reference.
 

@@ -6,11 +6,13 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import answer_span, as_text
 
 _DECIMAL = re.compile(r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})", re.ASCII)
 
 
+@blames_reference
 def decimal_exact(answer: str, gold: Any) -> float | None:
     """1 if both are the same decimal number, to the last digit (1.2 is 1.200), else 0; None for an unreadable one."""
     wanted = _read(as_text(gold))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import as_text, golds, tagged
 from rewards.edit_distance import affordable
 
@@ -12,6 +13,7 @@ _MAX_STRUCTURE = 20_000
 _MAX_LEAVES = 64
 
 
+@blames_reference
 def anls(answer: str, gold: Any) -> float | None:
     """Best over the references of 1 - NL where NL < 0.5, else 0; NL = lev(a, b) / max(|a|, |b|). None without one.
 
@@ -21,6 +23,7 @@ def anls(answer: str, gold: Any) -> float | None:
     return max((_similarity(found, _folded(text)) for text in golds(gold)), default=None)
 
 
+@blames_reference
 def anls_star(answer: Any, gold: Any) -> float | None:
     """ANLS* of an answer and a reference that may be nested: texts, lists, records, nulls.
 

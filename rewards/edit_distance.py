@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import as_text
 
 # The bit-parallel algorithm takes |a| * |b| / 64 steps. This bounds a verdict to well under a second.
 _MAX_PRODUCT = 100_000_000
 
 
+@blames_reference
 def levenshtein(answer: str, gold: Any) -> float | None:
     """Fewest insertions, deletions and substitutions that make one text the other; a cost, not a reward.
 
@@ -24,6 +26,7 @@ def levenshtein(answer: str, gold: Any) -> float | None:
     return float(Levenshtein.distance(answer, gold)) if affordable(answer, gold) else float(max(len(answer), len(gold)))
 
 
+@blames_reference
 def indel(answer: str, gold: Any) -> float | None:
     """Fewest insertions and deletions that make one text the other; a cost, not a reward."""
     from rapidfuzz.distance import Indel
@@ -34,6 +37,7 @@ def indel(answer: str, gold: Any) -> float | None:
     return float(Indel.distance(answer, gold)) if affordable(answer, gold) else float(len(answer) + len(gold))
 
 
+@blames_reference
 def edit_similarity(answer: str, gold: Any) -> float | None:
     """1 - lev(a, b) / max(|a|, |b|) up to case and runs of blanks, in [0, 1]; None without a reference."""
     answer, gold = (" ".join(as_text(text).lower().split()) for text in (answer, gold))
@@ -41,6 +45,7 @@ def edit_similarity(answer: str, gold: Any) -> float | None:
     return None if distance is None else 1 - distance / max(len(answer), len(gold))
 
 
+@blames_reference
 def cer(answer: Any, gold: Any) -> float | None:
     """Character error rate (S + D + I) / N; lower is better, and more than 1 is possible.
 
@@ -49,6 +54,7 @@ def cer(answer: Any, gold: Any) -> float | None:
     return _rate(answer, gold, lambda text: " ".join(text.split()))
 
 
+@blames_reference
 def wer(answer: Any, gold: Any) -> float | None:
     """Word error rate (S + D + I) / N; lower is better, and more than 1 is possible. Lists as in `cer`."""
     return _rate(answer, gold, lambda text: text.split())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from rewards.code_fence import shown
 from rewards.math_reading.compare import can_be_read
 from rewards.math_reading.limits import MAX_RESPONSE
 
@@ -126,6 +127,7 @@ _MATH = re.compile(r"\$\$(.{1,999}?)\$\$|\$([^$\n]{1,999}?)\$|\\\((.{1,999}?)\\\
 _BOLD = re.compile(r"\*\*([^*\n]{1,200}?)\*\*")
 _NUMBER = (
     r"[-+−]?\s?[$€£]?(?:\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}|(?:\d[\d,' ]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+)?|\.\d+|[½⅓⅔¼¾])"
+    r"(?:\s?(?:π|\\pi(?![A-Za-z])))?"
 )
 _VALUE = re.compile(
     rf"(?<![\w.^({{+*/-])(?:\(\s*)?({_NUMBER}(?:\s?\\?%)?)(?![\w^²³!(]|\.\d)|(?<=[^\W\da-zA-Z_])({_NUMBER})", re.ASCII
@@ -139,7 +141,6 @@ _BOUND = re.compile(
     r"\b(?:(?:less|more|greater|fewer|larger|smaller) than|between|between .{1,40} and)\s*\$?$", re.IGNORECASE
 )
 _REJECTED = re.compile(r"\W*(?:is|are|was|seems)\s+(?:not|wrong|incorrect|false)\b", re.IGNORECASE)
-_CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _HOPE = re.compile(r"\bI hope (?:it|this) is correct\.?", re.IGNORECASE)
 
 
@@ -162,7 +163,7 @@ def _written(text: str) -> str | None:
     """The answer of a text without box and tags."""
     if len(text) <= _LONGEST_BARE and (bare := _tidy(text)) and can_be_read(bare):
         return bare
-    text = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", _CODE.sub(" ", text)))
+    text = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", shown(text)))
     announced = [(m.end(), m.start()) for m in _ANNOUNCED.finditer(text)]
     announced += [(m.end(), m.start()) for m in _HEADING.finditer(text)]
     if announced:
@@ -252,7 +253,7 @@ def _value_in(sentence: str) -> str | None:
         if _BOUND.search(before) or _REJECTED.match(sentence, chosen.end()):
             return None
         if _DENIED.search(before) or re.search(
-            r"\d\s*[,;]\s*$|\bor\b\s*$|[,;]\s*(?:maybe|perhaps|possibly)\s*$", before
+            r"^\s*or\b|\d\s*[,;]\s*$|\bor\b\s*$|[,;]\s*(?:maybe|perhaps|possibly)\s*$", before, re.IGNORECASE
         ):
             return None
         return (chosen[1] or chosen[2]).strip()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybrid_rl.scorer_pool.declare import pays_for
+from hybrid_rl.scorer_pool.declare import blames_reference, pays_for
 from rewards.boxes import Box, generalised_iou, intersection_over_union, read_boxes, rescale
 
 
+@blames_reference
 def iou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
     """Intersection over union of the one box of the answer and the one of the reference, in [0, 1].
 
@@ -21,12 +22,14 @@ def iou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale
     return _of_one_pair(intersection_over_union, answer, gold, image, pred_scale)
 
 
+@blames_reference
 def giou(answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None) -> float | None:
     """Generalised IoU of one box and one reference, in [-1, 1]; arguments as in `iou`. An unreadable answer is 0."""
     return _of_one_pair(generalised_iou, answer, gold, image, pred_scale)
 
 
 @pays_for("hedged", "all_options", "boxes", "question")  # up to twice as many boxes as the reference has are matched
+@blames_reference
 def mean_iou_over_gold(
     answer: Any, gold: Any, image: Sequence[float] | None = None, pred_scale: float | None = None
 ) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from hybrid_rl.scorer_pool.declare import pays_for
+from hybrid_rl.scorer_pool.declare import blames_reference, pays_for
 from rewards.json_answer import read_json
 from rewards.language_consistency import script_share
 
@@ -28,6 +28,7 @@ Check = Callable[[str, Mapping[str, Any]], bool]
 
 
 @pays_for("stand_in", "repeated", "all_options", "hedged", "denied", "question", "word_dump", "boxes")
+@blames_reference
 def constraints(answer: str, gold: Any, all_of_them: bool = False) -> float | None:
     """Share of the constraints that the answer keeps, in [0, 1]; an empty answer keeps none.
 

@@ -7,6 +7,7 @@ import math
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import tagged
 
 _MAX_CHARACTERS = 50_000
@@ -16,6 +17,7 @@ _FENCE = re.compile(r"```(?:json)?\s{0,8}\n?(.{0,50000}?)```", re.DOTALL | re.IG
 _MISSING = object()
 
 
+@blames_reference
 def json_exact(answer: Any, gold: Any) -> float | None:
     """1 if answer and reference are the same JSON value, else 0; None for an unreadable reference.
 
@@ -26,6 +28,7 @@ def json_exact(answer: Any, gold: Any) -> float | None:
     return None if pair is None else float(pair[0] is not _MISSING and _same(pair[0], pair[1]))
 
 
+@blames_reference
 def json_leaves(answer: Any, gold: Any) -> float | None:
     """Share of the entries that are right, in [0, 1]: equal leaves at equal paths over all paths of both sides."""
     pair = _pair(answer, gold)

@@ -13,6 +13,7 @@ same for all responses to a prompt: there it tells prompts apart, and gives no a
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,13 @@ class Likelihood:
         self._baseline: Baseline = baseline
         self._baseline_mode = baseline_mode
         self._kept: OrderedDict[int, float] = OrderedDict()
+
+    def check(self, modes: Sequence[str]) -> None:
+        """Raise a ConfigError if `baseline_mode` is none of the run's modes."""
+        if self._baseline_mode is not None and self._baseline_mode not in modes:
+            near = difflib.get_close_matches(self._baseline_mode, modes, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"modes.kinds has {', '.join(modes)}"
+            raise ConfigError(f"baseline_mode: there is no mode '{self._baseline_mode}'; {hint}")
 
     def __call__(
         self,
@@ -137,8 +145,6 @@ class Likelihood:
         chosen = self._baseline_mode
         if chosen is None:
             chosen = next((name for name in chat.modes if chat.thought(name) == "closed"), mode)
-        elif chosen not in chat.modes:
-            raise ConfigError(f"baseline_mode: there is no mode '{chosen}'; modes.kinds has {', '.join(chat.modes)}")
         return AnswerQuery(
             prompt=prompt,
             mode=chosen,

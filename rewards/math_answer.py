@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 
-from hybrid_rl.scorer_pool.declare import warmed_by
+from hybrid_rl.scorer_pool.declare import blames_reference, warmed_by
+from rewards.code_fence import bare
 from rewards.final_answer import box_run, boxed_answer, boxes, final_answer, unboxed, without_special_tokens
 from rewards.math_reading.compare import is_several, same_answer
 from rewards.math_reading.latex_reader import read_latex
+from rewards.math_reading.units import is_known_unit
 
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 # Beyond this, reading the text may cost more than the answer is worth: a longer one is not accepted.
@@ -21,6 +23,10 @@ _MAX_CHARACTERS = 256
 _SPLIT_NUMBER = re.compile(r"\d\s+\d")
 # Work left to do, or words: `4+0+2` has the value of 6, but writing a sum down is not adding it up.
 _UNFINISHED = re.compile(r"=|(?<=[^\s({eE])\s*[-+*×·−]|\\text|\\cdot|\\times")
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+# How far a variable is from a point: nothing in there can be worked out.
+_DISTANCE = re.compile(r"\|[^|]*[A-Za-z][^|]*\|")
+_INEQUALITY = re.compile(r"[<>≤≥]|\\[lg](?:eq?|t)")
 
 
 def _import_readers() -> None:
@@ -29,6 +35,7 @@ def _import_readers() -> None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_answer(answer: str, gold: str) -> float | None:
     """1 if the answer has the value of the reference, else 0; None where the reference is empty or cannot be read.
 
@@ -36,7 +43,7 @@ def math_answer(answer: str, gold: str) -> float | None:
     equations to the reader is wrong where the reference has none; `math_value` accepts it. Answers longer than 256
     characters are wrong unless they equal the reference to the letter.
     """
-    answer, gold = answer.strip(), gold.strip()
+    answer, gold = bare(answer.strip()), gold.strip()
     if answer and answer == gold:
         return 1.0
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
@@ -46,12 +53,20 @@ def math_answer(answer: str, gold: str) -> float | None:
         return None
     if not answer or len(answer) > _MAX_CHARACTERS or _SPLIT_NUMBER.search(answer):
         return 0.0
-    if _UNFINISHED.search(answer) and not _UNFINISHED.search(gold):
+    if _is_unfinished(answer) and not _is_unfinished(gold):
         return 0.0
     return math_value(answer, gold)
 
 
+def _is_unfinished(text: str) -> bool:
+    if _INEQUALITY.search(text):
+        text = _DISTANCE.sub("", text)
+    text = _TEXT.sub(lambda words: "" if is_known_unit(words[1]) else words[0], text)
+    return bool(_UNFINISHED.search(text))
+
+
 @warmed_by(_import_readers)
+@blames_reference
 def math_value(answer: str, gold: str) -> float | None:
     """1 if the answer, which is nothing but an answer, equals the reference by value; None for an unreadable reference.
 
@@ -62,6 +77,7 @@ def math_value(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_response(answer: str, gold: str) -> float | None:
     """As `math_value`, on the final answer that a free text gives (`rewards.final_answer`)."""
     reference = _content(gold)
@@ -75,6 +91,7 @@ def math_response(answer: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_boxed(text: str, gold: str) -> float | None:
     """As `math_response`, but the answer must stand in a closed `\\boxed{}` or `\\fbox{}` after the thought."""
     reference = _content(gold)
@@ -86,6 +103,7 @@ def math_boxed(text: str, gold: str) -> float | None:
 
 
 @warmed_by(_import_readers)
+@blames_reference
 def math_final(text: str, gold: str) -> float | None:
     """As `math_response`, on the whole text of a response: only what follows its closed thought counts."""
     return math_response(text, gold)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import FULL_WIDTH, as_text, tagged
 from rewards.option_labels import LabelReader, option_labels
 from rewards.text_match import normal
@@ -23,6 +24,7 @@ _MAX_GOLD = 2000  # characters; no option is longer
 _MAX_MARKERS = 40  # from the end of a text; each costs a search for the options' texts
 
 
+@blames_reference
 def multiple_choice(answer: str, gold: Any, choices: Sequence[str] | None = None) -> float | None:
     """1 if the answer picks the options of the reference and no others, else 0.
 

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import announced, answer_span, as_text, tagged
 from rewards.quantity import MAX_CHARACTERS, Quantity, read_quantity
 from rewards.unit_registry import convert, registry
@@ -19,6 +20,7 @@ _ASSERTS = re.compile(r"\b(?:is|are|equals|was)\b|(?<![!<>])=|≈")
 Values = tuple[str, list[float]]
 
 
+@blames_reference
 def numeric(
     answer: str,
     gold: Any,

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-from hybrid_rl.scorer_pool.declare import inline
+from hybrid_rl.scorer_pool.declare import blames_reference, inline
 from rewards.answer_span import as_text, golds
 
 # A quotation, or what stands behind the last word that announces a reading.
@@ -20,6 +20,7 @@ _MAX_CHARACTERS = 20_000
 
 
 @inline
+@blames_reference
 def ocr_match(answer: str, gold: Any) -> float | None:
     """1 if the answer shows the text of the reference, else 0; None without a reference.
 
@@ -33,6 +34,7 @@ def ocr_match(answer: str, gold: Any) -> float | None:
     return max((_match(found, _plain(text)) for text in golds(gold)), default=None)
 
 
+@blames_reference
 def ocr_exact(answer: str, gold: Any) -> float | None:
     """1 if answer and reference show the same characters, up to layout, else 0; None without a reference.
 

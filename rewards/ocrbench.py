@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybrid_rl.scorer_pool.declare import pays_for
+from hybrid_rl.scorer_pool.declare import blames_reference, pays_for
 from rewards.answer_span import FULL_WIDTH, as_text, golds
 from rewards.edit_distance import affordable
 
@@ -27,18 +27,21 @@ _DUMPS = (
 
 
 @pays_for(*_DUMPS)
+@blames_reference
 def ocrbench(answer: str, gold: Any) -> float | None:
     """1 if any reference is part of the answer, else 0; case, line breaks and full-width ASCII do not count."""
     return _contains(_line(as_text(answer)), [_line(text) for text in golds(gold)])
 
 
 @pays_for(*_DUMPS)
+@blames_reference
 def ocrbench_hme(answer: str, gold: Any) -> float | None:
     """For handwritten formulas (HME100k): as `ocrbench`, with case and without any blanks."""
     return _contains("".join(as_text(answer).split()), ["".join(text.split()) for text in golds(gold)])
 
 
 @pays_for(*_DUMPS)
+@blames_reference
 def ocrbench_v2_vqa(answer: str, gold: Any) -> float | None:
     """Best over the references: of fewer than five words, contained or not; else 1 - NL where that is 0.5 or more."""
     found = _line(as_text(answer))
@@ -46,6 +49,7 @@ def ocrbench_v2_vqa(answer: str, gold: Any) -> float | None:
 
 
 @pays_for(*_DUMPS)
+@blames_reference
 def ocrbench_cn(answer: str, gold: Any) -> float | None:
     """As `ocrbench_v2_vqa` without blanks; short are references of fewer than four pieces between commas."""
     found = "".join(_line(as_text(answer)).split())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
-from hybrid_rl.scorer_pool.declare import pays_for
+from hybrid_rl.scorer_pool.declare import blames_reference, pays_for
 from rewards.answer_span import as_text, tagged
 
 _PIECE = 4096
@@ -19,6 +19,7 @@ _MAX_CELL = 500
 
 
 @pays_for("repeated", "hedged", "boxes")  # of several tables the first is read
+@blames_reference
 def teds(answer: str, gold: Any) -> float | None:
     """1 - TED(answer, gold) / max(nodes), in [0, 1]; cells cost the edit distance of their texts over the longer one.
 
@@ -30,6 +31,7 @@ def teds(answer: str, gold: Any) -> float | None:
     return _score(answer, gold, content=True)
 
 
+@blames_reference
 def teds_structure(answer: str, gold: Any) -> float | None:
     """TEDS on rows, cells and spans alone."""
     return _score(answer, gold, content=False)

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import MAX_CHARACTERS, announced, as_text, golds, tagged
 
 _TAG = re.compile(r"</?[A-Za-z]{1,16}>|<br\s?/?>")
@@ -19,6 +20,7 @@ _MEANT = re.compile(r"(?<=\d)[.,:/-](?=\d)|(?<![\w)])-(?=[\d.])|(?<!\d)\.(?=\d)|
 _QUOTES: Mapping[int, None] = {ord(sign): None for sign in "'’‘`"}
 
 
+@blames_reference
 def text_match(answer: str, gold: Any) -> float | None:
     """1 if the answer has the words of the reference, else 0; None for a reference without content.
 

@@ -7,12 +7,14 @@ import string
 from collections import Counter
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import as_text, golds, tagged
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _CLOSED = {"yes", "no", "noanswer"}
 
 
+@blames_reference
 def token_f1(answer: str, gold: Any) -> float | None:
     """F1 = 2PR / (P + R) over bags of words, best over the references; None without a reference.
 

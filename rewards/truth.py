@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import answer_span, as_text
 
 _TRUE = {"y", "yes", "t", "true", "1", "correct", "right", "是", "对", "正确"}
@@ -13,6 +14,7 @@ _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*")
 _MAX_WORDS = 200
 
 
+@blames_reference
 def truth(answer: str, gold: Any) -> float | None:
     """1 if the answer says what the reference says, else 0; None for a reference that is neither true nor false.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import answer_span, as_text
 from rewards.quantity import read_quantity
 from rewards.unit_registry import registry
 
 
+@blames_reference
 def unit_name(answer: str, gold: Any) -> float | None:
     """1 if both name the same unit (m, meter, metres), else 0; a centimetre is no metre. None for an unreadable one."""
     wanted = _read(as_text(gold))

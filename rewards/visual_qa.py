@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hybrid_rl.scorer_pool.declare import blames_reference
 from rewards.answer_span import as_text, golds, tagged
 
 _MAX_CHARACTERS = 1000
@@ -17,6 +18,7 @@ _COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d)")
 _PERIOD = re.compile(r"\.(?!\d)")
 
 
+@blames_reference
 def vqa_accuracy(answer: str, gold: Any) -> float | None:
     """Mean over annotators of min(1, matches among the other annotators / 3), in [0, 1]; None without references.
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.modes import deal_requests
+from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.algorithm.ratio import ratios
 from hybrid_rl.config import load_config
 from hybrid_rl.config.ratio import RatioConfig
@@ -110,6 +111,38 @@ def test_a_ratio_for_each_source() -> None:
     assert cells == {("read", "short"): 9, ("read", "long"): 3, ("sum", "long"): 12}
 
 
+@given(
+    st.sampled_from(["per_prompt", "per_rollout"]),
+    st.sampled_from(RATIO_SCHEDULES),
+    st.integers(1, 12),
+    st.integers(1, 3),
+    st.integers(1, 16),
+)
+def test_every_source_follows_its_own_schedule_whatever_its_prompts(
+    assign: str, ratio: dict[str, Any], number: int, weight: int, steps: int
+) -> None:
+    by_source = f"{{by_source: {{read: {ratio}, sum: 0.25}}}}".replace("'", "")
+    overrides = (f"modes.assign={assign}", f"data.sources.read.weight={weight}", f"modes.long_ratio={by_source}")
+    through = schedule(*overrides)
+    wanted = ratios(RatioConfig.model_validate(ratio), steps)
+    unit = G if assign == "per_prompt" else 1
+    exact = {"read": 0.0, "sum": 0.0}
+    total: Counter[str] = Counter()
+    for step in range(1, steps + 1):
+        counts = quotas([weight, 1], (step - 1) * number, step * number)
+        asked = [*prompts(counts[0], "read"), *prompts(counts[1], "sum")]
+        for prompt, dealt_here in zip(asked, through.assign(step, asked, G), strict=True):
+            total[prompt.source] += dealt_here.get("long", 0)
+        exact["read"] += float(wanted[step - 1]) * counts[0] * G
+        exact["sum"] += 0.25 * counts[1] * G
+        assert abs(total["read"] - exact["read"]) <= unit / 2 + 1e-4
+        assert abs(total["sum"] - exact["sum"]) <= unit + 1e-6
+    # What a step gets depends on the step alone: a run that is resumed there goes on as it would have.
+    assert schedule(*overrides).assign(steps, asked, G) == through.assign(steps, asked, G)
+    share = (weight * wanted[-1] + 0.25) / (weight + 1)
+    assert through.shares(steps)["long"] == pytest.approx(share)
+
+
 @pytest.mark.parametrize(
     ("ratio", "complaint"),
     [("{read: 0.25}", "'sum' has no ratio"), ("{read: 0, sum: 0, som: 1}", "'som' is no source")],
@@ -171,6 +204,12 @@ def test_the_column_of_the_data_decides() -> None:
         ("modes.long_ratio={schedule: steps, milestones: [9, 5], values: [0, 1, 0]}", "do not rise"),
         ("modes.long_ratio={schedule: steps, milestones: [5], values: [0, 1, 0]}", "there are 3 values"),
         ("modes.long_ratio={schedule: linear, start: 0, end: 1, over_steps: 5, values: [0, 1]}", "values does not go"),
+        ("modes.long_ratio={by_source: {read: {start: 0}}}", "read: .*a number or has a schedule"),
+        (
+            "modes.long_ratio={by_source: {read: {schedule: linear, start: 2, end: 0, over_steps: 3}}}",
+            r"modes.long_ratio.by_source.read.start: .*not 2",
+        ),
+        ("modes.long_ratio={by_source: {read: {by_source: {read: 0.1}}}}", "by_source"),
         ("modes.long_ratio={by_sorce: {read: 0}}", "did you mean 'by_source'"),
         ("modes.long_ratio=half", "modes.long_ratio: .*not 'half'"),
         ("modes.assign=column", "takes the modes from the data; remove long_ratio"),

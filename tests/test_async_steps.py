@@ -180,7 +180,7 @@ def test_the_next_rollouts_are_asked_for_before_the_update(
         monkeypatch.setattr(owner, method, wrapped)
 
     noted(RolloutWorker, "generate", lambda requests, *rest: "ask " + requests[0].group.split("@")[1].split(".")[0])
-    noted(RolloutWorker, "load_weights", lambda weights: f"weights {weights.version}")
+    noted(RolloutWorker, "load_buckets", lambda *buckets: f"weights {buckets[0].version}")
     noted(ActorWorker, "update", lambda groups, reference: "update")
     hybrid_rl.run(small_config(*FAST, "run.steps=3", "train.async_steps=1"))
     assert calls == [

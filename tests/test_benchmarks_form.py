@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report_form import case, print_report
-from benchmarks.sides import Side, in_turn, peak_gib
+from benchmarks.sides import Side, forget_peak, in_turn, peak_gib, resident_gib
 
 _COUNTER = """
 import os, sys
@@ -73,4 +73,7 @@ def test_the_peak_of_memory_is_this_process_s_own() -> None:
     before = peak_gib()
     block = bytearray(64 << 20)
     block[::4096] = b"x" * len(block[::4096])
-    assert peak_gib() >= before and peak_gib() < 64
+    assert before <= peak_gib() < 64
+    del block
+    forget_peak()
+    assert peak_gib() == pytest.approx(resident_gib(), abs=0.05)

@@ -69,7 +69,7 @@ class Fakes:
         generation = Generation(ids=(1, 2), logprobs=(-1.0, -1.0), sampled=(True, True), finish=Finish.STOP)
         response = Response(text="", thought="", answer="1", closed=True, leaked=False)
         made = [Rollout(request=r, generation=generation, response=response, versions=(0, 0)) for r in requests]
-        return Flight.landed(made, lambda rollouts: self.score(rollouts))
+        return Flight.landed(made, SimpleNamespace(score=lambda rollouts: self.score(rollouts), finish=None))
 
     def _score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """A bad group has equal rewards; in a good one they alternate."""
@@ -230,6 +230,30 @@ def test_a_vacancy_is_what_a_draw_has_lost(make_rollout: Callable[..., Rollout])
     pool = mixture({"read": 4}, {"read": 1})
     prompts, used = fill(vacancies(requests, {"a", "c"}), pool, {"read": 1}, lambda prompt, counts: True)
     assert [p.id for p in prompts] == [pool.spare("read", n).id for n in (1, 2)] and used == {"read": 3}
+
+
+def test_what_is_dropped_has_no_part_in_the_last_normalisation_of_gdpo() -> None:
+    """Two good groups and one without signal: the advantages are those of the good ones alone."""
+    rules = ["train.aggregate=normalize_then_sum", "train.prompts_per_step=3", "modes.long_ratio=0.5"]
+    config = config_of(*rules, "admission.dynamic_sampling.max_rounds=0")
+    run = Fakes(config, mixture({"read": SIZE}, {"read": 1}), lambda request: True)
+    bad = run.dealer.first(1)[0].group
+
+    def score(rollouts: Sequence[Rollout]) -> list[Score]:
+        values = [float(r.request.index % 2 and r.request.group != bad) for r in rollouts]
+        return [Score(value=v, parts={"accuracy": v}) for v in values]
+
+    run.score = score  # type: ignore[method-assign]
+    found = run.collect(1)
+    assert [group.dropped for group in found.groups] == ["no_signal", "", ""]
+    good = [sample.rollout for group in found.groups[1:] for sample in group.samples]
+    alone = run.grouping.groups(good, score(good), 1)
+    assert [[s.advantages for s in group.samples] for group in found.groups[1:]] == [
+        [s.advantages for s in group.samples] for group in alone
+    ]
+    everything = [sample.rollout for group in found.groups for sample in group.samples]
+    diluted = run.grouping.groups(everything, score(everything), 1)[1]
+    assert abs(diluted.samples[0].advantages[0]) > abs(alone[0].samples[0].advantages[0])
 
 
 def test_a_masked_group_has_no_signal(make_rollout: Callable[..., Rollout]) -> None:

@@ -15,19 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_run import interrupt_after
 
 import hybrid_rl
 from hybrid_rl.cli.main import main
 from hybrid_rl.config import Config
 from hybrid_rl.config.condition import Condition
 from hybrid_rl.config.evaluation import EvaluationSetConfig
-from hybrid_rl.errors import ConfigError, UserError
+from hybrid_rl.errors import ConfigError, Interrupted, UserError
 from hybrid_rl.images import blanked, inline_png, open_image
 from hybrid_rl.insight.blind_view import blind_rows, compare_blind
 from hybrid_rl.insight.evaluation_metrics import evaluation_metric_names, evaluation_metrics
 from hybrid_rl.insight.evaluation_sets import evaluate_set, modes_of_set, pass_at_k
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt, Request, Rollout, Score
+from hybrid_rl.run_folder import RunFolder
+from hybrid_rl.train import resume
 
 # --- pass@k ----------------------------------------------------------------------------------------------------------
 
@@ -202,6 +205,44 @@ def test_a_run_evaluates_its_sets_and_stops_where_it_is_told_to(finished: Path) 
     config = hybrid_rl.load_config(finished / "config.yaml")
     assert measured <= set(evaluation_metric_names(config, ["read", "sum"]))
     assert {"eval/accuracy/long", "eval/image_gap/short", "eval_set/many/pass@2/long"} <= measured
+
+
+def test_every_evaluation_keeps_its_single_responses(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    folder = finished / "eval_items"
+    kept = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.jsonl")}
+    ends = {f"{of}{when}" for of in ("", "blind/", "set_many/", "set_greedy/") for when in ("before", "after")}
+    assert kept == ends | {"step_000002", "blind/step_000002", "set_greedy/step_000002", "set_many/step_000003"}
+    many = [json.loads(line) for line in (folder / "set_many" / "after.jsonl").read_text().splitlines()]
+    assert sorted((row["prompt_id"], row["index"]) for row in many) == sorted(
+        (prompt, index) for prompt in {row["prompt_id"] for row in many} for index in (0, 1)
+    )
+    for of, found in (("blind", summary["eval_blind"]["after"]), ("set_many", summary["eval_sets"]["after"]["many"])):
+        rows = [json.loads(line) for line in (folder / of / "after.jsonl").read_text().splitlines()]
+        for mode, figures in found.items():
+            values = [row["accuracy"] for row in rows if row["mode"] == mode]
+            assert sum(values) / len(values) == pytest.approx(figures["accuracy"])
+
+
+def test_an_evaluation_that_was_cut_off_is_repeated(
+    small_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(
+        "warmup=null", "run.steps=2", "evaluation.every_steps=1", "evaluation.blind=true", "evaluation.before=false",
+        "evaluation.after=false", "run.stop_when=eval/image_gap/long > -2",
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, RunFolder, "write_evaluation", calls=1)  # between the sighted and the blind one
+        with pytest.raises(Interrupted, match="stopped after step 1;"):
+            hybrid_rl.run(config)
+    assert not (folder / "eval.jsonl").exists()
+    sighted = (folder / "eval_items" / "step_000001.jsonl").read_bytes()
+    resume(folder)
+    # It is of the same weights with the same seeds, and what was to end the run after it does.
+    assert (folder / "eval_items" / "step_000001.jsonl").read_bytes() == sighted
+    assert [json.loads(line)["step"] for line in (folder / "eval.jsonl").read_text().splitlines()] == [1]
+    assert json.loads((folder / "summary.json").read_text())["stopped"]["step"] == 1
 
 
 def test_the_thinking_budget_of_a_mode_holds_in_training(finished: Path) -> None:

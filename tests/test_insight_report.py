@@ -167,6 +167,42 @@ def test_charts_take_any_finite_numbers(values: list[float]) -> None:
         assert len(drawing) < 60_000
 
 
+def test_sets_are_curves_over_all_their_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[charts.Line]] = []
+    monkeypatch.setattr(charts, "line_chart", lambda lines, **_: drawn.append(list(lines)) or "<svg></svg>")
+    whole_run(tmp_path, ["short", "long"], steps=6)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+
+    def found(accuracy: float) -> dict[str, Any]:
+        return {"hard<b>": {"long": {"accuracy": accuracy, "prompts": 50, "samples": 4, "n": 200, "pass": {}}}}
+
+    summary["eval_sets"] = {"before": found(0.1), "after": found(0.4)}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write_lines(tmp_path / "eval.jsonl", [{"step": 3, "eval_sets": found(0.2)}, {"step": 4, "eval_sets": [1]}])
+    text, page = page_of(tmp_path)
+    assert "Accuracy on evaluation sets" in page.text and "hard<b>" in page.text and "hard<b>" not in text
+    (line,) = next(lines for lines in drawn if lines[0].values[-1:] == [0.4])
+    assert (line.place, list(line.steps), line.values) == (1, [0, 3, 6], [0.1, 0.2, 0.4])
+    # Four responses to a prompt are not four prompts.
+    assert line.band[-1] == intervals.wilson(0.4, 50)
+
+
+def test_shares_of_the_advantage_are_stacked_by_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[list[float], list[list[float]]]] = []
+    monkeypatch.setattr(charts, "line_chart", lambda *_, **__: "<svg></svg>")
+    monkeypatch.setattr(
+        charts, "stacked_chart", lambda steps, layers, **_: drawn.append((list(steps), layers)) or "<svg></svg>"
+    )
+    whole_run(tmp_path, ["short", "long"])
+    rows = [metrics(step, ["short", "long"]) for step in (1, 2)]
+    rows[0] |= {"part_share/a/long": 0.75, "part_share/b/long": 0.25}
+    rows[1] |= {"part_share/a/long": 0.5, "part_share/b/long": 0.5, "part_share/a/short": 1.0}
+    write_lines(tmp_path / "metrics.jsonl", rows)
+    page_of(tmp_path)
+    assert ([1, 2], [[0.75, 0.5], [0.25, 0.5]]) in drawn  # long
+    assert ([2], [[1.0], [0.0]]) in drawn  # short, which had no such figure in the first step
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_group_card_shows_all_of_its_responses(tmp_path: Path) -> None:
     rows = [sample("short", 0, index) for index in range(20)]

@@ -129,7 +129,8 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ConfigError, match="statistic is 'mean'; choose one of mean_prob"):
         Likelihood(statistic="mean")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"no mode 'fast'; modes.kinds has slow, quick"):
-        score(Likelihood(baseline_mode="fast"), Table(), [("slow", "a/x")])
+        Likelihood(baseline_mode="fast").check(["slow", "quick"])
+    Likelihood(baseline_mode="quick").check(["slow", "quick"])
 
 
 # --- against the model's own logits ----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_figures_of_a_step(make_rollout: Callable[..., Rollout], small_config: C
     scores = [Score(value=v, parts={"accuracy": v}) for v in (0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)]
     groups = make_grouping(config, THOUGHTS).groups(rollouts, scores, 1)
     shares = {"short": 0.25, "long": 0.25, "auto": 0.5}
-    found = step_metrics(groups, UpdateFigures(), None, {}, step=1, version=1, learning_rate=1.0, shares=shares,
+    found = step_metrics(groups, UpdateFigures(), None, {}, step=1, version=1, shares=shares,
                          thoughts=THOUGHTS)  # fmt: skip
     assert (found["share/short"], found["share/auto"], found["share_asked/auto"]) == (0.25, 0.5, 0.5)
     assert (found["thinks/short"], found["thinks/long"], found["thinks/auto"]) == (0.0, 1.0, 0.25)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,6 +104,77 @@ def test_rules(answer: str, gold: str, expected: float) -> None:
 @pytest.mark.parametrize("gold", ["", "  ", "$$", r"\boxed{}", r"\frac{1}{", r"\left(1", "}{"])
 def test_an_empty_or_unreadable_reference_is_no_verdict(gold: str) -> None:
     assert math_value("1", gold) is None
+
+
+@pytest.mark.parametrize("grade", [math_answer, math_value])
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        # a distance is an interval, with the same variable and the same ends
+        ("|x-1|<2", "-1<x<3", 1),
+        ("2>|1-x|", "(-1,3)", 1),
+        (r"|2x+1|\le 5", "[-3,2]", 1),
+        (r"|x-\sqrt{2}|<1", r"\sqrt{2}-1<x<\sqrt{2}+1", 1),
+        ("|x|>3", r"(-\infty,-3)\cup(3,\infty)", 1),
+        ("|x-1|>2", "x<-1 or x>3", 1),
+        (r"|x-1|\le 2", "-1<x<3", 0),
+        ("|x-1|<2", "-1<y<3", 0),
+        ("|x-1|<2", "x<3", 0),
+        ("|x-1|>2", "x>3", 0),
+        ("|x^2-1|<2", "-1<x<3", 0),
+        ("|x|<0", "x<0", 0),
+        (r"\ln x<3", "x<3", 0),
+        # a number of choices
+        ("C(5,2)", "10", 1),
+        ("{}_5C_2", "10", 1),
+        ("C(5,2)", "25", 0),
+        ("C(5,2)", "C(5,3)", 0),  # points
+        ("x^5C_2", "10", 0),
+        # units as a fraction, and behind pi
+        (r"5 \frac{\text{km}}{\text{h}}", "5 km/h", 1),
+        (r"18 \frac{km}{h}", "5 m/s", 1),
+        (r"9.8 \frac{\text{m}}{\text{s}^2}", "9.8 m/s^2", 1),
+        (r"\frac{5 \text{ km}}{\text{h}}", "5 km/h", 1),
+        (r"\frac{5 \text{ km}}{\text{h}}", "5 m/s", 0),
+        (r"\frac{5a}{b}", "5", 0),
+        (r"5 \frac{\text{m}}{\text{s}}", "5 km/h", 0),
+        (r"5 \frac{\text{km}}{\text{h}}", r"5 \frac{\text{h}}{\text{km}}", 0),
+        (r"5\frac{m}{s}", "5", 0),  # variables
+        ("25π square units", r"25\pi", 1),
+        (r"25\pi \text{ cm}^2", r"25\pi", 1),
+        ("25 square units", r"25\pi", 0),
+        (r"25\pi r", r"25\pi", 0),
+        (r"3\text{ apples or 4 pears}", "3", 0),
+    ],
+)
+def test_other_ways_to_write_an_answer_and_their_near_misses(
+    grade: Callable[[str, str], float | None], answer: str, gold: str, expected: float
+) -> None:
+    assert grade(answer, gold) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("The area is 25π square units.", r"25\pi", 1),
+        ("So it has an area of 25π square units", r"25\pi", 1),
+        ("So it has an area of 25π square units", "25", 0),
+        ("So we get\n```\n42\n```", "42", 1),
+        ("```latex\n\\frac{1}{2}\n```", "0.5", 1),
+        ("```python\n42\n```", "42", 0),  # a program
+        ("```\n41\n42\n```", "42", 0),
+        ("```\n42\n```\nNo, the answer is 43.", "42", 0),
+        ("The answer is\n```\n3 or 4\n```", "4", 0),
+        ("I think 42. Or maybe 43.", "43", 0),
+    ],
+)
+def test_answers_in_prose_and_code(text: str, gold: str, expected: float) -> None:
+    assert math_response(text, gold) == expected
+
+
+def test_code_around_a_whole_answer_is_taken_off() -> None:
+    assert math_answer("```\n42\n```", "42") == math_answer("`42`", "42") == 1
+    assert math_answer("```python\nprint(42)\n```", "42") == 0
 
 
 def test_writing_a_sum_down_is_not_adding_it_up() -> None:

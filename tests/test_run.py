@@ -69,7 +69,10 @@ def rows(folder: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rollouts" / f"step_{step:06d}.jsonl").read_text().splitlines()]
 
 
-TIMES = re.compile(r"^wall_s/|^tokens_per_s$|^scoring_hidden_s$|(?:^|/)part_ms(?:_max)?/")
+TIMES = re.compile(
+    r"^wall_s/|^tokens_per_s$|^scoring_hidden_s$|(?:^|/)part_ms(?:_max)?/"
+    r"|^(?:forwarded_per_s|peak_share|bandwidth_share)/"
+)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -103,8 +106,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, c
     """A real Ctrl-C in this process, right after a method was called so many times."""
     original, count = getattr(owner, method), Counter[str]()
 
-    def wrapped(self: Any, *args: Any) -> Any:
-        result = original(self, *args)
+    def wrapped(self: Any, *args: Any, **options: Any) -> Any:
+        result = original(self, *args, **options)
         count["calls"] += 1
         if count["calls"] == calls:
             os.kill(os.getpid(), signal.SIGINT)

@@ -16,7 +16,7 @@ from hybrid_rl.config.rewards import RewardConfig
 from hybrid_rl.errors import PluginError, RewardError
 from hybrid_rl.records import Outcome, Rollout
 from hybrid_rl.scorer_pool.loading import RewardSpec
-from hybrid_rl.scorer_pool.nursery import scorer_environment
+from hybrid_rl.scorer_pool.nursery import end_shared_nursery, scorer_environment
 from hybrid_rl.scorer_pool.pool import Case, ScorerPool
 from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.scoring import Scorer, refuse_errors
@@ -168,3 +168,10 @@ def test_inline_and_pool_give_the_same_numbers(make_rollout: Callable[..., Rollo
     rollouts = [make_rollout(answer=str(i / 7)) for i in range(7)]
     inline, pooled = (make_scorer(runs_in=place).score_all(rollouts) for place in ("inline", "pool"))
     assert [(score.value, score.parts) for score in inline] == [(score.value, score.parts) for score in pooled]
+
+
+def test_a_pool_outlives_the_end_of_its_nursery(pool: ScorerPool) -> None:
+    first = int(score(pool, "whoami")[0].value or 0)
+    end_shared_nursery()
+    end_shared_nursery()  # there is none
+    assert score(pool, "whoami")[0].value not in (None, first)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import DEFAULT_CONFIG, SMALL
-from test_run import BARE, assert_same_run, metrics
+from test_run import BARE, assert_same_run, metrics, rows
 
 import hybrid_rl
 from hybrid_rl.config.rewards import RewardConfig
@@ -48,7 +48,7 @@ longest.per = "group"
 @inline
 def share(ids): return [len(i) / sum(map(len, ids)) for i in ids]
 share.per = "batch"
-def asks(ids, policy): return 0.0
+def asks(ids, mode, policy): return float(len(policy.format.stop_ids(mode)))
 """
 
 
@@ -217,10 +217,13 @@ def project(folder: Path, *overrides: str) -> list[str]:
 
 
 def test_a_run_is_the_same_with_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path)))
+    more = [f"rewards.asks={{target: '{tmp_path}/mine.py:asks'}}"]
+    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, *more)))
     monkeypatch.setattr(LocalCluster, "overlaps", True)
-    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, f"run.dir={tmp_path / 'streamed'}")))
+    more.append(f"run.dir={tmp_path / 'streamed'}")
+    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, project(tmp_path, *more)))
     assert_same_run(tmp_path / "run", tmp_path / "streamed", steps=2)
+    assert {"length", "longest", "share", "asks"} < set(rows(tmp_path / "streamed", 1)[0]["parts"])
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from hybrid_rl.config import load_config
 from hybrid_rl.errors import ConfigError, Interrupted, RunFolderError
+from hybrid_rl.preflight import prepare
 from hybrid_rl.studies import folder
 from hybrid_rl.studies.ablation import ablate
 from hybrid_rl.studies.curves import CurvePoint, find_reached, sentence
 from hybrid_rl.studies.design import Design, make_design
 from hybrid_rl.studies.grid import Arm, read_grid, split_values
 from hybrid_rl.studies.inference import paired_bootstrap, student
+from hybrid_rl.studies.resources import SMALL_MODEL, is_small, settle
 from hybrid_rl.studies.results import Outcome
 from hybrid_rl.studies.table import make_table, to_csv, to_markdown
 from hybrid_rl.studies.tuning import Ended, Job
@@ -236,6 +240,27 @@ def test_a_folder_of_another_ablation_is_refused_and_more_seeds_are_not(tmp_path
     (tmp_path / "study" / "thesis.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="not that of an ablation"):
         folder.check(design(tmp_path, "modes.long_ratio=0,1"))
+
+
+def test_small_models_train_side_by_side_with_a_thread_each_unless_the_config_says_otherwise() -> None:
+    def settled(*overrides: str, jobs: int | None = None, small: bool = True, cores: int = 2) -> tuple[int | None, str]:
+        cluster = settle(load_config(DEFAULT_CONFIG, overrides), jobs, small=small, cores=cores).cluster
+        return cluster.threads_per_worker, cluster.executor
+
+    assert settled() == settled(cores=16) == (1, "local")
+    assert settled(small=False) == settled(small=False, cores=16) == (2, "ray")
+    assert settled(small=False, cores=1) == (1, "ray")
+    assert settled(jobs=2, cores=8) == (4, "local")
+    assert settled(jobs=4, cores=2) == (1, "local")
+    assert settled("cluster.threads_per_worker=3", jobs=2) == (3, "local")
+    assert settled("cluster.executor=ray") == (1, "ray")
+    assert settled("cluster.rollout_workers=2") == (1, "ray")
+
+
+def test_the_default_model_is_small_and_an_arm_that_is_not_decides_for_all() -> None:
+    small = prepare(load_config(DEFAULT_CONFIG))
+    assert is_small([small])
+    assert not is_small([small, replace(small, num_parameters=SMALL_MODEL + 1)])
 
 
 @pytest.mark.slow

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import re
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import DEFAULT_CONFIG, SMALL
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from other_models import save
 from test_backbones import picture
+from test_updates import groups_of, rollouts_of
 from torch import Tensor
 
+from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.packing import Packing
-from hybrid_rl.config import load_config
+from hybrid_rl.config import Config, load_config
+from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.policy import Policy, load_policy
+from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
-from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.templates import PromptInputs
+from hybrid_rl.updates.forward import batches_of, check_budget, response_logprobs
+from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient
+from hybrid_rl.updates.packed import packed_batches, packed_tokens
+from hybrid_rl.updates.padded import micro_batches, padded_tokens
 from hybrid_rl.updates.rows import Row
 from hybrid_rl.updates.vision_once import vision_once
 
@@ -83,7 +97,6 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert float(torch.nn.functional.cosine_similarity(a, b, dim=0)) > 0.999999
 
 
-FREEZE_TOWER = "train.optimizer.learning_rate_scale={vision_tower: 0, resampler: 0}"
 CASES = {
     "text": ("qwen3",),
     "text, a head of its own": ("llama",),
@@ -116,3 +129,175 @@ def test_packed_and_shared_is_padded_and_unshared(case: str, folders: Path) -> N
     torch.testing.assert_close(logprobs, expected, atol=2e-5, rtol=1e-5)
     assert gradient.keys() == wanted.keys()
     assert_same(gradient, wanted)
+
+
+def test_a_frozen_tower_learns_nothing_and_the_rest_the_same(folders: Path) -> None:
+    policy = loaded(folders, "tiny")
+    frozen = [p for name, p in policy.model.named_parameters() if name.startswith(("vpm.", "resampler."))]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    rows = rows_of(policy)
+    _, gradient = learned(policy, rows, max_tokens=60)
+    _, wanted = learned(padded(policy), rows)
+    assert all(p.grad is None for p in frozen)
+    assert_same(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", ["tiny", "qwen3_vl"])
+def test_each_picture_goes_through_the_tower_once_an_update(name: str, folders: Path) -> None:
+    """Four prompts in several micro-batches show three pictures, one of them in two groups and modes."""
+    policy = loaded(folders, name)
+    rows = rows_of(policy)
+    learned(policy, rows)  # the first batch of its kind is also compared with padded rows
+    tower = policy.model.vpm if name == "tiny" else policy.model.model.visual
+    encoded: list[int] = []
+    # The tiny model's tower takes a list of pictures, the other's one picture a call.
+    tower.register_forward_pre_hook(lambda _, args: encoded.append(len(args[0]) if name == "tiny" else 1))
+    batches = batches_of(policy, rows, 80)
+    assert len(batches) > 2
+    with vision_once() as vision:
+        for batch in batches:
+            response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.sum().backward()
+    assert sum(encoded) == vision.encodes == vision.num_unique == 3
+
+
+def test_frames_of_a_video_are_shared_and_learned_from_as_pictures_are(folders: Path) -> None:
+    """A package of two frames in the place of a picture: the processor of the tiny model knows time."""
+    policy = loaded(folders, "tiny")
+    first = rows_of(policy)[0].inputs
+    slices, sizes = list(first.media["pixel_values"]), list(first.media["tgt_sizes"])
+    media = {
+        **first.media,
+        "pixel_values": [slices[0], slices[0].flip(-1)],
+        "tgt_sizes": [sizes[0], sizes[0]],
+        "temporal_ids": [[1, 4]],
+    }
+    moving = replace(first, media=media)
+    rows = [Row(moving, (40, 41, 42)), Row(moving, (50, 51)), Row(first, (60,)), Row(first, (61, 62))]
+    logprobs, gradient = learned(policy, rows, max_tokens=len(first.ids) + 5)
+    expected, wanted = learned(padded(policy), rows)
+    torch.testing.assert_close(logprobs, expected, atol=2e-5, rtol=1e-5)
+    assert_same(gradient, wanted)
+
+
+@settings(max_examples=8)
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=4), min_size=1, max_size=3),
+    max_tokens=st.integers(40, 120),
+)
+def test_any_lengths_and_any_budget_teach_the_same(lengths: list[list[int]], max_tokens: int) -> None:
+    policy = text_policy()
+    rows = rows_of(policy, lengths)
+    logprobs, gradient = learned(policy, rows, max_tokens)
+    expected, wanted = learned(padded(policy), rows)
+    torch.testing.assert_close(logprobs, expected, atol=2e-5, rtol=1e-5)
+    assert_same(gradient, wanted)
+
+
+@functools.cache
+def text_policy() -> Policy:
+    with tempfile.TemporaryDirectory() as folder:
+        return loaded(Path(folder), "qwen3")
+
+
+def test_half_precision_packs_too(folders: Path) -> None:
+    policy = loaded(folders, "qwen3", "model.dtype=bfloat16")
+    assert policy.compute_dtype is torch.bfloat16 and policy.model.dtype is torch.float32
+    rows = rows_of(policy)
+    logprobs, gradient = learned(policy, rows)
+    expected, wanted = learned(padded(policy), rows)
+    assert policy.packing.trusted == {False: True}
+    torch.testing.assert_close(logprobs, expected, atol=0.3, rtol=0.1)
+    a, b = (torch.cat([g[name].flatten() for name in sorted(wanted)]) for g in (gradient, wanted))
+    assert float(torch.nn.functional.cosine_similarity(a, b, dim=0)) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("sliding", "sliding window"), ("qwen3_5_text", "linear attention"), ("capped", "sliding attention|soft cap")],
+)
+def test_models_with_other_attention_are_padded_with_one_notice(name: str, reason: str, folders: Path) -> None:
+    policy = loaded(folders, name)
+    rows = rows_of(policy)
+    logprobs, gradient = learned(policy, rows)
+    expected, wanted = learned(padded(policy), rows)
+    assert torch.equal(logprobs, expected)
+    (notice,) = policy.packing.take_notices()
+    assert re.search(f"padded, not packed.*({reason})", notice)
+    assert policy.packing.take_notices() == []
+    assert_same(gradient, wanted)
+
+
+def test_asked_never_to_pack_it_does_not_without_a_word(folders: Path) -> None:
+    policy = loaded(folders, "qwen3", "model.packing=never")
+    assert policy.packing.backbone is None and policy.packing.take_notices() == []
+
+
+def test_a_pack_that_differs_is_found_out_and_not_used(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Responses that do not see their prompt: the first batch notices, says so once, and the padded rows are taken."""
+    policy = loaded(folders, "llama")
+    rows = rows_of(policy)
+    expected, _ = learned(padded(policy), rows)
+    of = Pack.of.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Pack, "of", classmethod(lambda cls, *args: replace(of(cls, *args), prefixes=())))
+    found, _ = learned(policy, rows)
+    assert torch.equal(found, expected)
+    (notice,) = policy.packing.take_notices()
+    assert re.search(r"of text are padded, not packed.*differ by \d", notice)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_packs_keep_groups_together_join_small_ones_and_split_large_ones() -> None:
+    """Prompts of 10 tokens. Budget 40: a group of 10 + 2 x 20 is split, and those of 10 + 2 and 10 + 3 are joined."""
+    prompts = [PromptInputs(tuple(range(10)), {}) for _ in range(3)]
+    lengths = [(0, 20), (0, 20), (1, 2), (2, 3)]
+    rows = [Row(prompts[u], (1,) * length) for u, length in lengths]
+    batches = packed_batches(rows, 40, torch.device("cpu"))
+    assert batches == [[0], [1], [3, 2]]
+    assert [packed_tokens(rows, [batch]) for batch in batches] == [30, 30, 25]
+    assert packed_batches(rows, 50, torch.device("cpu")) == [[0, 1], [3, 2]]
+    # Padded, a row has its own prompt and the width of the longest: 2 x 30 and 2 x 13 tokens.
+    assert padded_tokens(rows, micro_batches(rows, 60)) == 86
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=5),
+    max_tokens=st.integers(40, 200),
+)
+def test_no_pack_is_over_the_budget_and_no_row_is_lost(lengths: list[list[int]], max_tokens: int) -> None:
+    prompts = [PromptInputs(tuple(range(3 + u)), {}) for u in range(len(lengths))]
+    rows = [Row(prompts[u], (1,) * n) for u, responses in enumerate(lengths) for n in responses]
+    batches = packed_batches(rows, max_tokens, torch.device("cpu"))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(rows)))
+    assert all(packed_tokens(rows, [batch]) <= max_tokens for batch in batches)
+    assert packed_tokens(rows, batches) <= padded_tokens(rows, batches)
+
+
+def test_a_response_over_the_budget_is_named() -> None:
+    rows = [Row(PromptInputs((1, 2, 3), {}), (4, 5), name="response 1 to prompt p")]
+    check_budget(rows, 5)
+    with pytest.raises(DataError, match=r"response 1 to prompt p has 5 tokens .*max_tokens_per_micro_batch \(4\)"):
+        check_budget(rows, 4)
+
+
+def test_a_budget_below_the_longest_prompt_and_response_is_refused_before_the_run(
+    small_config: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match=r"mode long may add 64, more than train.max_tokens_per_micro_batch \(70\)"):
+        prepare(small_config("train.max_tokens_per_micro_batch=70"))
+
+
+def test_what_an_update_did_is_counted_and_told(folders: Path) -> None:
+    """An optimizer step on two groups with a picture each. What there is to tell is told."""
+    policy = loaded(folders, "tiny", "modes.kinds.short.max_new_tokens=5", "modes.kinds.long.max_new_tokens=5")
+    config = load_config(DEFAULT_CONFIG, SMALL)
+    groups = groups_of(rollouts_of(policy, num_prompts=2, num_responses=3))
+    for chosen, told in ((policy, []), (replace(policy, packing=Packing(None, notices=["padded"])), ["padded"])):
+        figures = UpdateFigures()
+        accumulate_gradient(chosen, groups, None, config.train, loss_rules(config), figures, on_policy=True)
+        assert figures.notices == told
+        assert figures.forward.vision_encodes == figures.forward.unique_images == 2
+    rows = [sample.rollout.generation.ids for group in groups for sample in group.samples]
+    assert figures.ratio_deviation < 1e-4 and sum(figures.tokens.values()) == sum(map(len, rows))

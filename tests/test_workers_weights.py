@@ -18,6 +18,7 @@ from torch import Tensor
 from hybrid_rl.config import Config
 from hybrid_rl.errors import EngineMismatch, WorkerDied
 from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.broadcast import BroadcastMember, BroadcastWeights, Rendezvous, can_broadcast, free_address, join
 from hybrid_rl.workers.cluster import InProcess, gather
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.rollout import RolloutWorker
@@ -42,12 +43,25 @@ class Sender:
     def __init__(self, seed: int) -> None:
         self._own = parameters(seed)
 
+    def become(self, seed: int) -> None:
+        self._own = parameters(seed)
+
     def weight_buckets(self) -> int:
         self._plan = plan_buckets(self._own, torch.float32, 100)
         return len(self._plan)
 
     def weight_bucket(self, number: int) -> Bucket:
         return read_bucket(self._own, self._plan, number, torch.float32, 7)
+
+    def meeting_point(self) -> str:
+        return free_address()
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        self._member = BroadcastMember(rendezvous, rank, torch.device("cpu"))
+
+    def broadcast_weights(self) -> int:
+        self._member.send(self._own, torch.float32)
+        return 8
 
 
 class Taker:
@@ -66,6 +80,15 @@ class Taker:
     def load_buckets(self, *buckets: Bucket) -> None:
         for bucket in buckets:
             self.load_bucket(bucket)
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        self._member = BroadcastMember(rendezvous, rank, torch.device("cpu"))
+
+    def receive_broadcast(self) -> None:
+        self._member.receive(self._own, torch.float32)
+
+    def end_broadcast(self, version: int) -> None:
+        assert version == 8
 
     def weights(self) -> dict[str, Tensor]:
         return self._own
@@ -156,6 +179,16 @@ def test_two_buckets_are_on_their_way_at_most() -> None:
     assert len(events) == 2 * sender.weight_buckets()
 
 
+def test_only_workers_with_a_gpu_each_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL joins no two processes on one card, and knows no CPUs."""
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    assert can_broadcast(["GPU-1", "GPU-2", "GPU-3"])
+    assert not can_broadcast(["GPU-1", "GPU-2", "GPU-1"])
+    assert not can_broadcast(["", "GPU-2"]) and not can_broadcast(["", ""])
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    assert not can_broadcast(["GPU-1", "GPU-2"])
+
+
 def test_between_processes(small_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     """Real Ray actors: equal to the last bit, nothing comes through the driver, and a dead receiver is named."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
@@ -172,7 +205,13 @@ def test_between_processes(small_config: Callable[..., Config], monkeypatch: pyt
             ActorWeights(sender).send_to([taker])
             found: Mapping[str, Tensor] = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(3).items())
-            gather(ActorWeights(cluster.start(Sender, 4)).send_ahead([taker]))
+            sender.call("become", 5)
+            join(sender, [taker], backend="gloo")
+            BroadcastWeights(sender).send_to([taker])
+            found = taker.call("weights").result()
+            assert all(torch.equal(found[name], value) for name, value in parameters(5).items())
+            sender.call("become", 4)
+            gather(ActorWeights(sender).send_ahead([taker]))
             found = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(4).items())
             with pytest.raises(WorkerDied, match="a Taker has died"):

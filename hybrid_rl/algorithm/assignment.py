@@ -17,7 +17,7 @@ from hybrid_rl.algorithm.modes import StratifiedModes, spread
 from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.algorithm.ratio import ratios, scheduled_count
 from hybrid_rl.config import Config
-from hybrid_rl.config.ratio import RatioConfig
+from hybrid_rl.config.ratio import RatioConfig, ScheduleConfig
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.records import Prompt, stable_seed
@@ -57,7 +57,7 @@ class ConstantShares:
 class ScheduledRatio:
     """Two modes; the share of the second follows a schedule."""
 
-    def __init__(self, kinds: Sequence[str], ratio: RatioConfig) -> None:
+    def __init__(self, kinds: Sequence[str], ratio: ScheduleConfig) -> None:
         self._first, self._second = kinds
         self._ratio = ratio
 
@@ -72,7 +72,7 @@ class ScheduledRatio:
 
 
 class RatioBySource:
-    """Two modes; each source has a ratio of its own.
+    """Two modes; each source has a ratio of its own, a number or a schedule.
 
     Args:
         weights: of the sources, which decide how many prompts each has had before a step.
@@ -81,7 +81,9 @@ class RatioBySource:
         ConfigError: the ratios are not those of the sources.
     """
 
-    def __init__(self, kinds: Sequence[str], ratio: Mapping[str, float], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, kinds: Sequence[str], ratio: Mapping[str, float | ScheduleConfig], weights: Mapping[str, float]
+    ) -> None:
         for source in {**ratio, **weights}:
             if source not in weights or source not in ratio:
                 wrong = "has no ratio" if source in weights else "is no source"
@@ -91,22 +93,37 @@ class RatioBySource:
         self._first, self._second = kinds
         self._ratio = dict(ratio)
         self._weights = dict(weights)
+        self._drawn: dict[int, list[list[int]]] = {}
 
     def shares(self, step: int) -> Mapping[str, float]:
         total = sum(self._weights.values())
-        ratio = sum(self._ratio[source] * weight for source, weight in self._weights.items()) / total
+        now = {source: float(ratios(ratio, step)[-1]) for source, ratio in self._ratio.items()}
+        ratio = sum(now[source] * weight for source, weight in self._weights.items()) / total
         return {self._first: 1 - ratio, self._second: ratio}
 
     def deal(self, step: int, sources: Sequence[str], each: int) -> list[str]:
-        earlier = quotas(list(self._weights.values()), 0, (step - 1) * len(sources))
-        before = dict(zip(self._weights, earlier, strict=True))
+        drawn = dict(zip(self._weights, zip(*self._prompts(step, len(sources)), strict=True), strict=True))
         here = Counter(sources)
-        modes = {name: iter(self._modes(name, before[name] * each, n * each, step)) for name, n in here.items()}
+        modes = {name: iter(self._modes(name, drawn[name], n, each, step)) for name, n in here.items()}
         return [next(modes[source]) for source in sources for _ in range(each)]
 
-    def _modes(self, source: str, before: int, count: int, step: int) -> list[str]:
+    def _prompts(self, step: int, num_prompts: int) -> list[list[int]]:
+        """How many prompts each source has in the steps 1 to `step` [step x sources]; kept, to be counted once."""
+        known = self._drawn.setdefault(num_prompts, [])
+        weights = list(self._weights.values())
+        for place in range(len(known), step):
+            known.append(quotas(weights, place * num_prompts, (place + 1) * num_prompts))
+        return known[:step]
+
+    def _modes(self, source: str, drawn: Sequence[int], count: int, each: int, step: int) -> list[str]:
+        """Modes of the responses, `each` to the `count` prompts of a step; `drawn`: prompts of the steps up to it."""
         ratio = self._ratio[source]
-        first, second = quotas([1 - ratio, ratio], before, before + count)
+        if isinstance(ratio, ScheduleConfig):
+            second = scheduled_count(ratio, step, [each * n for n in [*drawn[:-1], count]])
+            first = count * each - second
+        else:
+            before = sum(drawn[:-1]) * each
+            first, second = quotas([1 - ratio, ratio], before, before + count * each)
         return _turned({self._first: first, self._second: second}, step)
 
 

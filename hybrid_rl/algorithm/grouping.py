@@ -9,13 +9,14 @@ Aggregation of the parts of the reward (TRL's names): `sum_then_normalize` is GR
 
     R = sum_k w_k z_k,   A = (R - mean of the step) / (std of the step + eps)
 
-over the scored responses of the whole step, as TRL computes it; verl takes the last mean and std over tokens instead.
+over the scored responses of the whole step but for dropped groups, as TRL computes it; verl takes the last mean and std
+over tokens instead.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -58,12 +59,20 @@ class Grouping:
     total_steps: int
     whole_draws: bool = False
 
-    def groups(self, rollouts: Sequence[Rollout], scores: Sequence[Score], step: int) -> list[Group]:
+    def groups(
+        self,
+        rollouts: Sequence[Rollout],
+        scores: Sequence[Score],
+        step: int,
+        *,
+        left_out: Container[str] = frozenset(),
+    ) -> list[Group]:
         """Groups in the order of the rollouts.
 
         Args:
             rollouts: responses of a group are adjacent, and so are the groups of one draw of a prompt.
             step: from 1.
+            left_out: names of groups that do not count where a scheme looks at the whole step.
         """
         pairs = zip(rollouts, scores, strict=True)
         split = [list(members) for _, members in groupby(pairs, key=lambda pair: pair[0].request.group)]
@@ -71,7 +80,7 @@ class Grouping:
         if self.part_weights is None:
             advantages = self._compare(split, None, at)
         else:
-            advantages = self._normalize_then_sum(split, self.part_weights, at)
+            advantages = self._normalize_then_sum(split, self.part_weights, at, left_out)
         return [
             Group(samples=tuple(self._samples(members, advantage)), advantage=advantage)
             for members, advantage in zip(split, advantages, strict=True)
@@ -107,7 +116,11 @@ class Grouping:
         return score.value - lost if part is None else score.parts.get(part)
 
     def _normalize_then_sum(
-        self, split: Sequence[Sequence[Scored]], weights: Mapping[str, float], at: Progress
+        self,
+        split: Sequence[Sequence[Scored]],
+        weights: Mapping[str, float],
+        at: Progress,
+        left_out: Container[str],
     ) -> list[GroupAdvantage]:
         if any(kind.truncation == "penalise" for kind in self.kinds.values()):
             weights = {**weights, _PENALTY: 1.0}
@@ -120,8 +133,8 @@ class Grouping:
         scored = [
             value
             for values, members in zip(sums, split, strict=True)
-            for value, (_, score) in zip(values, members, strict=True)
-            if score.outcome is Outcome.OK
+            for value, (rollout, score) in zip(values, members, strict=True)
+            if score.outcome is Outcome.OK and rollout.request.group not in left_out
         ]
         mean = math.fsum(scored) / len(scored) if scored else 0.0
         std = group_advantages(scored, eps=self.eps, min_std=0.0).std

@@ -13,6 +13,7 @@ from hybrid_rl.errors import DataError
 
 DEFAULT_TOLERANCE = 1e-3
 _CREDIT = 0.5
+_MAX_CHARACTERS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,10 @@ def _prediction(row: Mapping[str, Any], where: str) -> Any:
         return row["pred"]
     try:
         spec = row["pred_spec"]
-        return str(spec["pre"]) + str(spec["unit"]) * int(spec["times"]) + str(spec["post"])
+        unit, times = str(spec["unit"]), int(spec["times"])
+        if len(unit) * times > _MAX_CHARACTERS:
+            raise ValueError(f"{len(unit) * times:,} characters are more than {_MAX_CHARACTERS:,}")
+        return str(spec["pre"]) + unit * times + str(spec["post"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: pred_spec needs pre, unit, times and post: {error}") from error
 

@@ -60,7 +60,7 @@ def check_cases(
 
     Raises:
         DataError: a metric is not in the catalog.
-        PluginError: a reward does not load.
+        PluginError: a reward does not load, or the given one fails on every case.
     """
     targets = {_name(case): reward or _in_catalog(case, search) for case in cases}
     specs = {
@@ -84,6 +84,9 @@ def check_cases(
         verdicts = pool.run(calls)
     finally:
         pool.close()
+    if reward is not None and all(verdict.outcome is Outcome.ERROR for verdict in verdicts):
+        where = cases[0].where or f"case {cases[0].id}"
+        raise PluginError(f"'{reward}' failed on every case; on {where} it {verdicts[0].reason}")
     return [CheckedCase(case, verdict) for case, verdict in zip(cases, verdicts, strict=True)]
 
 
@@ -138,7 +141,7 @@ def _in_catalog(case: LabelledCase, search: Sequence[str]) -> str:
     known = catalog(search)
     if case.metric not in known:
         near = difflib.get_close_matches(case.metric, list(known), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}"
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}."
         where = case.where or f"case {case.id}"
         raise DataError(f"{where}: there is no metric '{case.metric}'; {hint} Or name a reward with --reward")
     of_responses = known.get(f"{case.metric}:response") if case.extracted else None

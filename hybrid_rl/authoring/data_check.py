@@ -9,8 +9,9 @@ from itertools import islice
 from hybrid_rl.config import Config
 from hybrid_rl.data.sources import make_mixture
 from hybrid_rl.protocols import Split
-from hybrid_rl.records import Finish, Generation, Outcome, Prompt, Request, Response, Rollout, Score
+from hybrid_rl.records import Outcome, Prompt, Score
 from hybrid_rl.scoring import Scorer
+from hybrid_rl.scoring.reference_check import answered, plain_answer
 
 _BATCH = 256
 _SPLITS: tuple[Split, ...] = ("train", "eval")
@@ -57,8 +58,8 @@ def check_data(config: Config, num_rows: int) -> tuple[int, list[UnfitRow]]:
         for batch in _batches(prompts):
             for prompt in batch:
                 scorer.check(prompt)
-            scores = scorer.score_all([_answered(prompt, mode, prompt.gold) for prompt in batch])
-            others = scorer.score_all([_answered(prompt, mode, _other(prompt.gold)) for prompt in batch])
+            scores = scorer.score_all([answered(prompt, mode, prompt.gold) for prompt in batch])
+            others = scorer.score_all([answered(prompt, mode, plain_answer(prompt.gold)) for prompt in batch])
             looked_at += len(batch)
             for prompt, score, other in zip(batch, scores, others, strict=True):
                 if score.parts.get("accuracy") != 1.0:
@@ -70,18 +71,3 @@ def check_data(config: Config, num_rows: int) -> tuple[int, list[UnfitRow]]:
 
 def _batches(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     return [list(islice(prompts, start, start + _BATCH)) for start in range(0, len(prompts), _BATCH)]
-
-
-def _other(gold: str) -> str:
-    """An answer that anybody can read, and that is not the reference."""
-    return "4" if gold.strip() == "3" else "3"
-
-
-def _answered(prompt: Prompt, mode: str, answer: str) -> Rollout:
-    """The rollout of a model that gives an answer and nothing else."""
-    request = Request(
-        prompt=prompt, mode=mode, group=f"{prompt.id}/{mode}@0", index=0, seed=0, max_new_tokens=1, temperature=1.0
-    )
-    generation = Generation(ids=(), logprobs=(), sampled=(), finish=Finish.STOP)
-    response = Response(text=answer, thought="", answer=answer, closed=True, leaked=False)
-    return Rollout(request=request, generation=generation, response=response, versions=(0, 0))

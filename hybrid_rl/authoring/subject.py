@@ -48,7 +48,10 @@ class Subject:
         self.target = target
         self.reward: LoadedReward = load_reward(spec)
         if POLICY in self.reward.wanted:
-            raise PluginError(f"rewards.{name}: '{target}' asks for the policy, which only a run has; try it in a run")
+            raise PluginError(
+                f"rewards.{name}: '{target}' asks for the policy, which only a run has; try it with `hybrid-rl doctor "
+                f"CONFIG`, which scores a few responses, or with `hybrid-rl train CONFIG run.steps=1`"
+            )
         self._columns = dict(columns or {})
         self._timeout_s = timeout_s
         runs_in = {"async": "async", "actor": "inline"}.get(self.reward.runs_in, "pool")

@@ -45,13 +45,13 @@ class Packing:
     notices: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: Any, backbone: Any, asked: Literal["auto", "off"], *, trainable: bool) -> Packing:
+    def of(cls, model: Any, backbone: Any, asked: Literal["auto", "never"], *, trainable: bool) -> Packing:
         """Packing of a policy, with a notice where it is asked for and cannot be.
 
         Args:
             trainable: whether the model is trained, and may drop attention weights at random.
         """
-        if asked == "off":
+        if asked == "never":
             return cls(None)
         reason = _obstacle(model, backbone, trainable)
         if reason is not None:

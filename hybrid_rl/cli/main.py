@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, rewards, show_prompt, train
+from hybrid_rl.cli import ablate, doctor, evaluate, export, generate, replay, report, rewards, show_prompt, train
 from hybrid_rl.errors import Interrupted, UserError, WorkerDied
 
 EXIT_FAILED = 1
@@ -30,6 +30,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "export": export.command,
     "show-prompt": show_prompt.command,
     "replay": replay.command,
+    "report": report.command,
 }
 for _name, _command in _VERBS.items():
     app.command(_name)(_command)

@@ -57,10 +57,10 @@ class ModelConfig(Section):
     backbone: str | None = None
     """How the model is called: a `module:Class` with the methods of `hybrid_rl.protocols.Backbone`. Unset: chosen by
     what the model offers."""
-    packing: Literal["auto", "off"] = "auto"
+    packing: Literal["auto", "never"] = "auto"
     """How responses are forwarded in training and for the reference. `auto`: packed without padding, the prompt of a
     group once and each picture once an update, where the model allows it and a comparison with padded rows agrees
-    (docs/models.md). `off`: padded rows."""
+    (docs/models.md). `never`: padded rows."""
     thought_tags: list[str] = Field(default=["<think>", "</think>"], min_length=2, max_length=2)
     """The tags around a thought, as the chat template writes them."""
 

@@ -47,8 +47,8 @@ class ModesConfig(Section):
     mode, its responses divided by the shares. `per_rollout`: every response in a mode of its own. `column`: the mode
     that stands in the column `mode` of the prompt's row."""
     long_ratio: Ratio | None = None
-    """With exactly two kinds: shares 1 - r and r, in their order. A number, a schedule over the steps, or a number for
-    each source."""
+    """With exactly two kinds: shares 1 - r and r, in their order. A number, a schedule over the steps, or one
+    of these for each source."""
     forced_tokens: Literal["mask", "importance"] = "mask"
     """What the loss makes of a `mode_token` that was forced. `mask`: nothing. `importance`: it is trained as if drawn
     with the probability of its mode's share (AdaptThink)."""

@@ -40,6 +40,12 @@ class TrainConfig(Section):
     """Tokens forwarded at once: of a pack, or with the padding where rows are padded. Changes memory and speed, not the
     result. No less than the longest prompt and response together."""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    warmup_steps: int = Field(default=0, ge=0)
+    """Learning rate: training steps of linear rise to the base one."""
+    decay_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Learning rate: last fraction of `run.steps` in which it falls (WSD). 0: constant, as in the paper."""
+    final_scale: float = Field(default=0.1, ge=0, le=1)
+    """Learning rate: factor of the base one that the decay ends at."""
     estimator: str = "grpo"
     """Advantage and policy loss: `grpo`, `dapo`, `dr_grpo`, `rloo`, `gspo`, `cispo` (docs/modes.md), or an object of
     your own by `module:name` or `file.py:name`."""

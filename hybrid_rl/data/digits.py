@@ -57,12 +57,12 @@ class DigitStrips:
         wrong_digit_rate: float = 0.0,
         digit_pixels: int = 28,
     ) -> None:
-        _check_choice(name, "split", split, get_args(Split))
-        _check_choice(name, "task", task, get_args(Task))
-        _check_least(name, "min_digits", min_digits, 1)
-        _check_least(name, "max_digits", max_digits, 1)
-        _check_least(name, "num_prompts", num_prompts, 1)
-        _check_least(name, "digit_pixels", digit_pixels, 8)
+        check_choice(name, "split", split, get_args(Split))
+        check_choice(name, "task", task, get_args(Task))
+        check_least(name, "min_digits", min_digits, 1)
+        check_least(name, "max_digits", max_digits, 1)
+        check_least(name, "num_prompts", num_prompts, 1)
+        check_least(name, "digit_pixels", digit_pixels, 8)
         if min_digits > max_digits:
             raise ConfigError(
                 f"data source '{name}': min_digits {min_digits} is above max_digits {max_digits}; swap or change them"
@@ -161,13 +161,15 @@ def _joined(digits: Sequence[int]) -> str:
     return "".join(map(str, digits))
 
 
-def _check_choice(name: str, key: str, value: object, known: Sequence[str]) -> None:
+def check_choice(name: str, key: str, value: object, known: Sequence[str]) -> None:
+    """Raise a ConfigError unless an argument of a source is among the known ones."""
     if value not in known:
         near = get_close_matches(str(value), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(known)}"
         raise ConfigError(f"data source '{name}': there is no {key} '{value}'; {hint}")
 
 
-def _check_least(name: str, key: str, value: object, least: int) -> None:
+def check_least(name: str, key: str, value: object, least: int) -> None:
+    """Raise a ConfigError unless an argument of a source is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"data source '{name}': {key} is {value!r}; it must be a whole number of at least {least}")

@@ -51,7 +51,8 @@ def rolling_mean(values: Sequence[float], window: int) -> list[float]:
     return [(sums[end] - sums[start]) / (end - start) for start, end in edges]
 
 
-def _window(length: int) -> int:
+def window(length: int) -> int:
+    """Steps of the rolling mean of a curve with so many steps."""
     return max(5, length // 15)
 
 
@@ -92,11 +93,12 @@ def _axes(*, wide: bool = False) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(y)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
     return figure, axes
 
 
-def _tick(value: float) -> str:
+def tick(value: float) -> str:
+    """The label of a tick: short, with a true minus sign."""
     size = abs(value)
     for scale, sign in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= scale:
@@ -131,12 +133,18 @@ def _svg(figure: Figure) -> str:
     return re.sub(r"(?<=: )#[0-9a-f]{6}\b", variable, svg)
 
 
+def line_style(place: int | None) -> dict[str, Any]:
+    """Colour and dashes of the curve at a place, or of a curve of the whole run; dashes begin where colours end."""
+    style: dict[str, Any] = {"color": palette.INK[0], "solid_capstyle": "round"}
+    if place is not None:
+        style["color"] = palette.MODES[place % len(palette.MODES)][0]
+        style["linestyle"] = _DASHES[place // len(palette.MODES) % len(_DASHES)]
+    return style
+
+
 def _draw_line(axes: Axes, line: Line) -> None:
     steps, raw = list(line.steps), list(line.values)
-    style: dict[str, Any] = {"color": palette.INK[0], "solid_capstyle": "round"}
-    if line.place is not None:
-        style["color"] = palette.MODES[line.place % len(palette.MODES)][0]
-        style["linestyle"] = _DASHES[line.place // len(palette.MODES) % len(_DASHES)]
+    style = line_style(line.place)
     if line.band:
         lows, highs = zip(*line.band, strict=True)
         axes.fill_between(steps, lows, highs, color=style["color"], alpha=0.14, linewidth=0)
@@ -144,7 +152,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
     elif not line.noisy:
         axes.plot(thin(steps), thin(raw), linewidth=2.2, **style)
     elif len(raw) > SMOOTH_FROM:
-        smooth = rolling_mean(raw, _window(len(raw)))
+        smooth = rolling_mean(raw, window(len(raw)))
         axes.plot(thin(steps), thin(raw), linewidth=0.8, alpha=0.35, **style)
         axes.plot(thin(steps), thin(smooth), linewidth=2.2, **style)
     else:
@@ -172,12 +180,18 @@ def line_chart(lines: Sequence[Line], *, share: bool = False, full_scale: bool =
         return _svg(figure)
 
 
-def stacked_chart(steps: Sequence[float], layers: Sequence[Sequence[float]], *, wide: bool = False) -> str:
-    """Layers on top of each other, in the colours of the phases."""
+def stacked_chart(
+    steps: Sequence[float], layers: Sequence[Sequence[float]], *, share: bool = False, wide: bool = False
+) -> str:
+    """Layers on top of each other, in the colours of the phases.
+
+    Args:
+        share: the layers are shares that add up to 1; the axis is in percent and ends there.
+    """
     import matplotlib
 
     smooth = len(steps) > SMOOTH_FROM
-    shown = [thin(rolling_mean(layer, _window(len(layer))) if smooth else layer) for layer in layers]
+    shown = [thin(rolling_mean(layer, window(len(layer))) if smooth else layer) for layer in layers]
     colours = [palette.PHASES[place % len(palette.PHASES)][0] for place in range(len(layers))]
     with matplotlib.rc_context(_settings()):
         figure, axes = _axes(wide=wide)
@@ -191,4 +205,6 @@ def stacked_chart(steps: Sequence[float], layers: Sequence[Sequence[float]], *, 
             axes.stackplot(thin(steps), shown, colors=colours, linewidth=0, alpha=0.92)
             axes.margins(x=0)
         axes.set_ylim(bottom=0)
+        if share:
+            _percent_axis(axes, 1.0)
         return _svg(figure)

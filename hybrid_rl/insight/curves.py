@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hybrid_rl.insight import charts, formats, palette
-from hybrid_rl.insight.comparison import Result, rows
+from hybrid_rl.insight.comparison import Result, mapping, rows
 from hybrid_rl.insight.names import MODE_METRICS, PHASES, RUN_METRICS
 from hybrid_rl.insight.recorded import Metrics, RecordedRun
 
@@ -93,8 +94,12 @@ def _run_chart(run: RecordedRun, key: str, title: str, wide: bool = False) -> Ch
 
 def evaluations(run: RecordedRun) -> list[tuple[int, dict[str, object]]]:
     """Every evaluation of the run with its step: before (0), in between, after."""
-    ends = run.summary.get("eval")
-    found = dict(run.evals)
+    return _with_ends(run, run.evals, "eval")
+
+
+def _with_ends(run: RecordedRun, between: Sequence[tuple[int, Any]], kind: str) -> list[tuple[int, dict[str, Any]]]:
+    ends = run.summary.get(kind)
+    found = dict(between)
     if isinstance(ends, dict):
         for name, step in (("before", 0), ("after", max(run.last_step, 1, *found))):
             if isinstance(ends.get(name), dict):
@@ -103,8 +108,25 @@ def evaluations(run: RecordedRun) -> list[tuple[int, dict[str, object]]]:
 
 
 def _evaluation_chart(run: RecordedRun) -> Chart | None:
+    note = "share of right answers on the evaluation split, with 95 % intervals; step 0 is before training"
+    return _accuracy_chart(run, evaluations(run), "Evaluation accuracy", note)
+
+
+def _set_charts(run: RecordedRun) -> list[Chart | None]:
+    """Mean@n of every named set. Responses to one prompt are no independent trials, so intervals count prompts."""
+    by_set: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for step, sets in _with_ends(run, run.set_evals, "eval_sets"):
+        for name, modes in sets.items():
+            counted = {m: {**mapping(f), "n": mapping(f).get("prompts")} for m, f in mapping(modes).items()}
+            by_set.setdefault(str(name), []).append((step, counted))
+    note = "mean accuracy of its responses, with 95 % intervals over its prompts; step 0 is before training"
+    return [_accuracy_chart(run, found, name, note) for name, found in list(by_set.items())[:MAX_SPLIT_CHARTS]]
+
+
+def _accuracy_chart(run: RecordedRun, tables: Sequence[tuple[int, object]], title: str, note: str) -> Chart | None:
+    """Accuracy by mode over the steps of evaluations (`{mode: {...}}`)."""
     by_mode: dict[str, list[tuple[int, Result]]] = {}
-    for step, table in evaluations(run):
+    for step, table in tables:
         for row in rows({}, table):
             if not row.name and row.after.accuracy is not None:
                 by_mode.setdefault(row.mode, []).append((step, row.after))
@@ -119,9 +141,23 @@ def _evaluation_chart(run: RecordedRun) -> Chart | None:
         latest.append(Latest(label=mode, colour=palette.mode_variable(place), value=formats.percent(values[-1])))
     if not lines:
         return None
-    note = "share of right answers on the evaluation split, with 95 % intervals; step 0 is before training"
     svg = charts.line_chart(lines, share=True, full_scale=True, wide=True)
-    return Chart(title="Evaluation accuracy", note=note, latest=latest, svg=svg)
+    return Chart(title=title, note=note, latest=latest, svg=svg)
+
+
+def _share_chart(run: RecordedRun, mode: str) -> Chart | None:
+    """The parts' shares of |advantage| in a mode, one on top of the other; they add up to all of it."""
+    parts = _names_between(run, "part_share")
+    there = [row for row in run.metrics if any(f"part_share/{part}/{mode}" in row for part in parts)]
+    if not there:
+        return None
+    layers = [[max(row.get(f"part_share/{part}/{mode}", 0.0), 0.0) for row in there] for part in parts]
+    latest = [
+        Latest(label=part, colour=palette.phase_variable(place), value=formats.percent(_recent(layer)))
+        for place, (part, layer) in enumerate(zip(parts, layers, strict=True))
+    ]
+    svg = charts.stacked_chart([row["step"] for row in there], layers, share=True)
+    return Chart(title=f"{mode}: what advantages are made of", note="share of each part", latest=latest, svg=svg)
 
 
 def _phase_chart(run: RecordedRun) -> Chart | None:
@@ -221,16 +257,14 @@ def _speed(run: RecordedRun) -> list[Chart | None]:
 def sections(run: RecordedRun) -> list[Section]:
     """All charts that the run has data for."""
     parts = [_mode_chart(run, f"part/{p}", p, "mean of this reward, unweighted") for p in _names_between(run, "part")]
-    parts += [
-        _mode_chart(run, f"part_share/{p}", f"{p}: share of |advantage|", "how much of it", share=True, full_scale=True)
-        for p in _names_between(run, "part_share")
-    ]
+    parts += [_share_chart(run, mode) for mode in run.modes]
     tasks = [
         _mode_chart(run, f"task/{task}/accuracy", task, "accuracy on this task", share=True, full_scale=True)
         for task in _names_between(run, "task", "accuracy")
     ]
     plan: list[tuple[str, list[Chart | None], bool]] = [
         ("Learning", _learning(run), True),
+        ("Accuracy on evaluation sets", _set_charts(run), True),
         ("Reward parts", parts, False),
         ("Training accuracy by task", tasks, False),
         ("Form of the responses", _responses(run), False),

@@ -42,7 +42,7 @@ def evaluate(
         seed: equal seeds draw equal random numbers, so that two evaluations of one run are a paired comparison.
         thoughts: what each mode leaves open.
         progress: told the number of responses that are done.
-        keep: given one row a response at the end: `mode, prompt_id, task, source, accuracy, tokens`.
+        keep: given one row a response at the end: `mode, prompt_id, task, source, index, accuracy, tokens`.
 
     Returns:
         By mode: `accuracy`, `accuracy_when_well_formed` (None where nothing is), `mean_tokens`, `n`, `leak_rate`,
@@ -61,7 +61,7 @@ def evaluate(
         answered = rollouts.generate(requests[start : start + _BATCH])
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
-    keep([_item(rollout, score) for rollout, score in found])
+    keep([response_row(rollout, score) for rollout, score in found])
     figures = {mode: mode_figures([f for f in found if f[0].request.mode == mode]) for mode in modes.kinds}
     answers = [
         Answered((r.request.prompt.source, r.request.prompt.id, r.request.place), r, accuracy_of(s)) for r, s in found
@@ -74,13 +74,15 @@ def evaluate(
     return figures
 
 
-def _item(rollout: Rollout, score: Score) -> dict[str, Any]:
+def response_row(rollout: Rollout, score: Score) -> dict[str, Any]:
+    """What is kept of a response; `index` counts the responses to a prompt in a mode."""
     prompt = rollout.request.prompt
     return {
         "mode": rollout.request.mode,
         "prompt_id": prompt.id,
         "task": prompt.task,
         "source": prompt.source,
+        "index": rollout.request.index,
         "accuracy": accuracy_of(score),
         "tokens": rollout.num_sampled_tokens,
     }

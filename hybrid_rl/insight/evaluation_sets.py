@@ -11,7 +11,7 @@ from typing import Any
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config.evaluation import EvaluationSetConfig
 from hybrid_rl.config.modes import KindConfig, ModesConfig
-from hybrid_rl.insight.evaluation import Generates, Scores, accuracy_of, mode_figures
+from hybrid_rl.insight.evaluation import Generates, Scores, accuracy_of, mode_figures, response_row
 from hybrid_rl.insight.metrics import mean
 from hybrid_rl.records import Prompt, Rollout, Score
 
@@ -62,11 +62,13 @@ def evaluate_set(
     *,
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """Answer each prompt `samples_per_prompt` times in each mode.
 
     Args:
         modes: as `modes_of_set` makes them.
+        progress, keep: as in `evaluate`.
 
     Returns:
         By mode what `evaluate` returns, its `accuracy` being mean@n, with `n` responses; and `prompts`, `samples` a
@@ -85,6 +87,7 @@ def evaluate_set(
         answered = rollouts.generate(requests[start : start + size])
         found += zip(answered, rewards.score(answered), strict=True)
         progress(len(found))
+    keep([response_row(rollout, score) for rollout, score in found])
     return {mode: _figures([f for f in found if f[0].request.mode == mode], config) for mode in modes.kinds}
 
 

@@ -39,15 +39,16 @@ class Evaluator:
         """The evaluation proper; `keep` is given its single responses."""
         return self._evaluate(self.material.eval_prompts, self.config.modes, progress, keep)
 
-    def blind(self, progress: Progress = _quiet) -> dict[str, Any]:
+    def blind(self, progress: Progress = _quiet, keep: Keep = _kept_nowhere) -> dict[str, Any]:
         """The same with every image blanked."""
-        return self._evaluate([blind(prompt) for prompt in self.material.eval_prompts], self.config.modes, progress)
+        blanked_prompts = [blind(prompt) for prompt in self.material.eval_prompts]
+        return self._evaluate(blanked_prompts, self.config.modes, progress, keep)
 
     def limited(self, modes: ModesConfig, progress: Progress = _quiet) -> dict[str, Any]:
         """The same prompts in other modes, or with other budgets."""
         return self._evaluate(self.material.eval_prompts, modes, progress)
 
-    def on_set(self, name: str, progress: Progress = _quiet) -> dict[str, Any]:
+    def on_set(self, name: str, progress: Progress = _quiet, keep: Keep = _kept_nowhere) -> dict[str, Any]:
         """The evaluation on a named set."""
         chosen = self.config.evaluation.sets[name]
         modes = modes_of_set(chosen, self.config.modes, self.material.thinking_modes)
@@ -59,6 +60,7 @@ class Evaluator:
             self.rewards,
             seed=self.config.run.seed,
             progress=progress,
+            keep=keep,
         )
 
     def responses(self, name: str | None = None) -> int:

@@ -25,7 +25,6 @@ def step_metrics(
     *,
     step: int,
     version: int,
-    learning_rate: float,
     shares: Mapping[str, float] = MappingProxyType({}),
     thoughts: Mapping[str, Thought] = MappingProxyType({}),
 ) -> dict[str, float]:
@@ -43,7 +42,7 @@ def step_metrics(
         "version": version,
         "loss": figures.loss,
         "grad_norm": mean(figures.grad_norms),
-        "learning_rate": learning_rate,
+        "learning_rate": figures.learning_rate,
         "ratio_deviation": figures.ratio_deviation,
         "tokens_per_s": tokens / max(sum(wall_s.values()), 1e-9),
         **{f"wall_s/{phase}": seconds for phase, seconds in wall_s.items()},

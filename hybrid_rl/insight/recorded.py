@@ -25,6 +25,7 @@ class RecordedRun:
     Attributes:
         metrics: one entry per step, in order of the steps; where a resumed run wrote a step twice, the later one.
         evals: step and `{mode: {...}}` of the intermediate evaluations.
+        set_evals: step and `{set: {mode: {...}}}` of those on named sets.
         rollout_files: step and file of the recorded responses.
         modes: in the order of the config; a mode's place gives its colour.
     """
@@ -34,6 +35,7 @@ class RecordedRun:
     metrics: list[Metrics]
     summary: dict[str, Any]
     evals: list[tuple[int, dict[str, Any]]]
+    set_evals: list[tuple[int, dict[str, Any]]]
     rollout_files: list[tuple[int, Path]]
     modes: list[str]
 
@@ -81,12 +83,12 @@ def _metrics(path: Path) -> list[Metrics]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _evals(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _evals(path: Path, kind: str) -> list[tuple[int, dict[str, Any]]]:
     found: dict[int, dict[str, Any]] = {}
     for row in read_lines(path):
         step = finite(row.get("step"))
-        if step is not None and isinstance(row.get("eval"), dict):
-            found[int(step)] = row["eval"]
+        if step is not None and isinstance(row.get(kind), dict):
+            found[int(step)] = row[kind]
     return sorted(found.items())
 
 
@@ -128,13 +130,14 @@ def read_run(path: Path) -> RecordedRun:
     if not path.is_dir():
         raise RunFolderError(f"{path} is not a run folder; give the folder that `hybrid-rl train` wrote")
     config, summary = _read_text(path / "config.yaml"), _read_object(path / "summary.json")
-    metrics, evals = _metrics(path / "metrics.jsonl"), _evals(path / "eval.jsonl")
+    metrics, evals = _metrics(path / "metrics.jsonl"), _evals(path / "eval.jsonl", "eval")
     return RecordedRun(
         path=path,
         config=config,
         metrics=metrics,
         summary=summary,
         evals=evals,
+        set_evals=_evals(path / "eval.jsonl", "eval_sets"),
         rollout_files=_rollout_files(path / "rollouts"),
         modes=_modes(config, summary, metrics, evals),
     )

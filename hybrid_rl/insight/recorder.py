@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from hybrid_rl.insight.phase_clock import PhaseClock
 from hybrid_rl.insight.report import write_report
 from hybrid_rl.insight.run_accounting import forget, step_accounting
 from hybrid_rl.insight.samples_log import sample_rows
+from hybrid_rl.insight.spending import spent, update_tokens
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
 from hybrid_rl.loggers import first_groups, open_loggers
 from hybrid_rl.updates.grpo import UpdateFigures
@@ -40,9 +40,9 @@ class Recorder:
         self._metric: float | None = None
         self._summary: dict[str, Any] = run.folder.summary() or {"eval": {}}
         self._summary.setdefault("warnings", [])
-        self._now: dict[str, float] = {}
         rows = run.folder.metrics()
-        self._update_tokens = sum(_update_tokens(row) for row in rows)
+        self._now: dict[str, float] = dict(rows[-1]) if rows else {}
+        self._update_tokens = sum(update_tokens(row) for row in rows)
         self._evaluator = Evaluator(run.config, run.material, run.rollouts, run.rewards)
         self._markers = Markers(run.config.alarms.markers)
         self._alarms = AlarmWatch(
@@ -106,7 +106,6 @@ class Recorder:
         wall_s: dict[str, float],
     ) -> None:
         config, groups = self._run.config, collected.groups
-        learning_rate = config.train.optimizer.learning_rate
         metrics = step_metrics(
             groups,
             figures,
@@ -114,7 +113,6 @@ class Recorder:
             wall_s,
             step=step,
             version=version,
-            learning_rate=learning_rate,
             shares=self._run.modes.shares(step),
             thoughts=self._run.grouping.thoughts,
         )
@@ -125,11 +123,13 @@ class Recorder:
         self._metric = metrics.get(config.checkpoints.keep_best or "")
         self._run.folder.append("metrics.jsonl", metrics)
         self._loggers.metrics(step, metrics)
-        self._update_tokens += _update_tokens(metrics)
+        self._update_tokens += update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
         for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
+        for notice in figures.notices:
+            self._warn({"step": step, "text": notice})
         if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
@@ -142,13 +142,17 @@ class Recorder:
         run, evaluator = self._run, self._evaluator
         label = when if isinstance(when, str) else f"at step {when}"
         found: dict[str, Any] = {}
+
+        def measured(name: str, evaluate: Callable[..., dict[str, Any]], of: str, *of_set: str) -> dict[str, Any]:
+            keep = partial(run.folder.write_evaluation, when, of=of)
+            return self._measure(f"{name} {label}", partial(evaluate, keep=keep), *of_set)
+
         if proper:
-            plain = partial(evaluator.plain, keep=lambda rows: run.folder.write_evaluation(when, rows))
-            found["eval"] = self._measure(f"evaluation {label}", plain)
+            found["eval"] = measured("evaluation", evaluator.plain, "")
         if proper and run.config.evaluation.blind:
-            found["eval_blind"] = self._measure(f"blind evaluation {label}", evaluator.blind)
+            found["eval_blind"] = measured("blind evaluation", evaluator.blind, "blind")
         if sets:
-            found["eval_sets"] = {n: self._measure(f"evaluation of {n} {label}", evaluator.on_set, n) for n in sets}
+            found["eval_sets"] = {n: measured(f"evaluation of {n}", evaluator.on_set, f"set_{n}", n) for n in sets}
         metrics = evaluation_metrics(found.get("eval"), found.get("eval_blind"), found.get("eval_sets"))
         self._now |= metrics
         self._loggers.metrics(run.done, metrics)
@@ -161,6 +165,17 @@ class Recorder:
             run.folder.append("eval.jsonl", {"step": when, **found, "metrics": metrics})
             run.view.stage("training", run.config.run.steps)
             self._sound(when, self._alarms.evaluation(when, metrics))
+
+    def catch_up(self) -> None:
+        """Do for the last finished step of a resumed run what an interruption may have kept it from."""
+        done = self._run.done
+        if not done or self.stopped:
+            return
+        past = next((row for row in self._run.folder.evaluations() if row["step"] == done), None)
+        self._now |= past.get("metrics", {}) if past else {}
+        if past is None:
+            self.evaluation(done)
+        self.check_stop()
 
     @property
     def stopped(self) -> bool:
@@ -257,17 +272,7 @@ class Recorder:
 
     def _write_summary(self, status: str) -> None:
         run = self._run
-        phases: Counter[str] = Counter()
-        tokens: dict[str, dict[str, int]] = defaultdict(lambda: {"rollout": 0, "update": 0})
-        for mode in run.config.modes.kinds:
-            tokens[mode] = {"rollout": 0, "update": 0}
-        for row in run.folder.metrics():
-            for key, value in row.items():
-                name, _, rest = key.partition("/")
-                if name == "wall_s":
-                    phases[rest] += value
-                elif name in ("rollout_tokens", "update_tokens"):
-                    tokens[rest][name.removesuffix("_tokens")] += int(value)
+        phases, tokens = spent(run.folder.metrics(), list(run.config.modes.kinds))
         self._summary |= {
             "status": status,
             "run_dir": str(run.folder.path),
@@ -280,10 +285,6 @@ class Recorder:
             "machine": run.yardstick.kernels.to_json(),
             "wall_s": {**run.wall_s, **phases},
             "stages_wall_s": run.wall_s,
-            "tokens": dict(tokens),
+            "tokens": tokens,
         }
         run.folder.write_summary(self._summary)
-
-
-def _update_tokens(metrics: Mapping[str, float]) -> float:
-    return sum(value for key, value in metrics.items() if key.startswith("update_tokens/"))

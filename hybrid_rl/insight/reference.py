@@ -105,12 +105,14 @@ def _summary(section: type[BaseModel], field: FieldInfo) -> str:
 
 def _type(field: FieldInfo) -> str:
     text = str(field.annotation) if typing.get_origin(field.annotation) else getattr(field.annotation, "__name__", "")
+    text = _CHOICE.sub("number or section", text)
     text = _BOUNDED.sub(lambda m: " ".join([m[1], *_BOUND.sub(_sign, m[2]).split(", ")]), text)
     text = text.replace("typing.", "").replace("Literal", "one of ").replace("|", "or")
     limits = [_limit(item) for item in field.metadata]
     return " ".join([text, *(limit for limit in limits if limit)])
 
 
+_CHOICE = re.compile(r"typing\.Annotated\[typing\.Union\[.*Tag\(tag='<section>'\).*Discriminator\(.*\)\](?=\])")
 _BOUNDED = re.compile(r"Annotated\[(\w+), FieldInfo\(annotation=NoneType, required=True, metadata=\[(.*?)\]\)\]")
 _BOUND = re.compile(r"\w+\((\w+)=([^)]*)\)")
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from hybrid_rl.insight import comparison, curves, formats, palette
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.insight.comparison import finite, mapping
 from hybrid_rl.insight.evaluation_content import evaluation_content
 from hybrid_rl.insight.names import PHASES
@@ -32,11 +31,14 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         RunFolderError: there is no such folder.
     """
-    run = read_run(run_dir)
-    html = environment().get_template("report.html.j2").render(_content(run))
     target = run_dir / "report.html"
-    write_atomically(target, html)
+    write_atomically(target, render_report(read_run(run_dir)))
     return target
+
+
+def render_report(run: RecordedRun) -> str:
+    """The page of a run, of whatever its folder holds."""
+    return environment().get_template("report.html.j2").render(_content(run))
 
 
 def environment(*folders: Path) -> jinja2.Environment:
@@ -182,16 +184,3 @@ def _phases(run: RecordedRun) -> list[dict[str, Any]]:
         {"name": name, "place": place, "seconds": value, "share": value / total}
         for place, (name, value) in enumerate(seconds.items())
     ]
-
-
-def write_atomically(target: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part of one."""
-    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".tmp", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

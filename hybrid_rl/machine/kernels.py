@@ -83,7 +83,7 @@ class KernelChoice:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as `summary.json` and the cache hold them."""
-        return asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> KernelChoice:

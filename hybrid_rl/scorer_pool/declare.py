@@ -24,6 +24,15 @@ def warmed_by(warm_up: Callable[[], object]) -> Callable[[_Function], _Function]
     return declare
 
 
+def blames_reference(function: _Function) -> _Function:
+    """Declare that it abstains on a plain answer only where the reference is empty or cannot be read.
+
+    A run is then refused if it does so on a reference that is looked at beforehand (`scoring.reference_check`).
+    """
+    vars(function)["blames_reference"] = True
+    return function
+
+
 def pays_for(*hacks: str) -> Callable[[_Function], _Function]:
     """Declare classes of hacks of `rewards fuzz` that the published formula pays: they are reported, not blamed."""
 

@@ -50,6 +50,7 @@ class LoadedReward:
         per: what it scores in one call; beyond a sample, each name is a list with one entry a response.
         without_answer: what it counts as where it is not called for want of an answer; None abstains.
         timeout_s: seconds that it says it may take for one response.
+        blames_reference: it says that it abstains on a plain answer only because of the reference.
     """
 
     target: str
@@ -61,6 +62,7 @@ class LoadedReward:
     per: Per = "sample"
     without_answer: float | None = 0.0
     timeout_s: float = DEFAULT_TIMEOUT_S
+    blames_reference: bool = False
 
     @property
     def needs_answer(self) -> bool:
@@ -111,6 +113,7 @@ def load_reward(spec: RewardSpec) -> LoadedReward:
         per=_declared(name, target, reward, "per", "sample", get_args(Per)),
         without_answer=getattr(reward, "without_answer", 0.0),
         timeout_s=_declared_timeout_s(name, target, reward),
+        blames_reference=_declared(name, target, reward, "blames_reference", False, (True, False)),
     )
     check_place(name, loaded, loaded.runs_in)
     return loaded
@@ -133,10 +136,11 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def _declared(name: str, target: str, reward: Any, attribute: str, natural: str, known: Sequence[str]) -> Any:
+def _declared(name: str, target: str, reward: Any, attribute: str, natural: Any, known: Sequence[Any]) -> Any:
     value = getattr(reward, attribute, natural)
     if value not in known:
-        raise PluginError(f"rewards.{name}: '{target}' declares {attribute} = {value!r}; it is {' or '.join(known)}")
+        choices = " or ".join(map(str, known))
+        raise PluginError(f"rewards.{name}: '{target}' declares {attribute} = {value!r}; it is {choices}")
     return value
 
 

@@ -149,3 +149,11 @@ def shared_nursery() -> Nursery:
         _current, _owner = Nursery(), os.getpid()
         atexit.register(_current.close)
     return _current
+
+
+def end_shared_nursery() -> None:
+    """End the nursery of this process and give its memory back, if it has one; the next scorer starts another."""
+    global _current
+    if _current is not None and _owner == os.getpid():
+        _current.close()
+        _current = None

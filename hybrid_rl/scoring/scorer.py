@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,13 +103,14 @@ class Scorer:
         self._runners.begin()
 
     def check_services(self) -> None:
-        """Ask each reward that can tell whether it can work, as one that needs a server."""
+        """Ask each reward that can tell whether it can work in these modes, as one that needs a server."""
         for placed in self._placed.values():
             check = getattr(placed.reward.function, "check", None)
             if check is None:
                 continue
+            wanted = {"modes": tuple(self._wants_thought)} if "modes" in inspect.signature(check).parameters else {}
             try:
-                check()
+                check(**wanted)
             except UserError as error:
                 part = f"rewards.{placed.spec.name}: "
                 raise PluginError(part + str(error).removeprefix(part)) from error
@@ -142,6 +144,12 @@ class Scorer:
         """Whether a reward has the policy read the reference answer to a prompt."""
         rewards = [self._reward(name, prompt) for name in self._config]
         return any({POLICY, "gold"} <= reward.wanted for reward in rewards if reward is not None)
+
+    def blames_reference(self, prompt: Prompt) -> bool:
+        """Whether a reward of the prompt that can be asked anywhere says that it abstains only for its reference."""
+        keys = [_key(name, self._choices[name].key(prompt)) for name in self._config]
+        found = [self._placed[key] for key in keys if key in self._placed]
+        return any(placed.reward.blames_reference and placed.runs_in in ("pool", "inline") for placed in found)
 
     def score(self, rollout: Rollout) -> Score:
         """Score one rollout, see `score_all`."""

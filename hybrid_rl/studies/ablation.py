@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from hybrid_rl.config import Config, dump_config
 from hybrid_rl.errors import ConfigError, Interrupted, UserError, WorkerDied
-from hybrid_rl.preflight import prepare
+from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.stages.cache import cache_folder
 from hybrid_rl.studies import folder
-from hybrid_rl.studies.design import CORES_A_TRIAL, Design, Trial
+from hybrid_rl.studies.design import Design, Trial
 from hybrid_rl.studies.output import write_results
 from hybrid_rl.studies.progress import TrialProgress
+from hybrid_rl.studies.resources import is_small, settle
 from hybrid_rl.studies.results import is_finished
 from hybrid_rl.studies.trial import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from hybrid_rl.studies.tuning import Ended, Job
@@ -45,7 +47,7 @@ def ablate(design: Design, open_pool: OpensPool, max_jobs: int | None, console: 
     folder.check(design)
     trials = list(design.trials())
     missing = [trial for trial in trials if not is_finished(trial)]
-    _check_arms(missing)
+    small = is_small(_check_arms(missing))
     console.print(
         f"ablation     {len(design.arms)} arms, {len(design.seeds)} seeds: {len(missing)} of {len(trials)} runs to do "
         f"in {design.folder}",
@@ -55,18 +57,25 @@ def ablate(design: Design, open_pool: OpensPool, max_jobs: int | None, console: 
         try:
             if missing:
                 with open_pool(max_jobs) as pool:
-                    _run(design, trials, missing, pool, max_jobs, console)
+                    cores = usable_cores()
+                    settled = [
+                        replace(trial, config=settle(trial.config, max_jobs, small=small, cores=cores))
+                        for trial in missing
+                    ]
+                    _run(design, trials, settled, pool, console)
         finally:
             write_results(design, trials)
 
 
-def _check_arms(trials: Sequence[Trial]) -> None:
-    """Everything that a run checks before its first step, for one seed of each arm."""
+def _check_arms(trials: Sequence[Trial]) -> list[Material]:
+    """Everything that a run checks before its first step, for one seed of each arm; what each will train."""
+    found = []
     for trial in {trial.arm.name: trial for trial in reversed(trials)}.values():
         try:
-            prepare(trial.config)
+            found.append(prepare(trial.config))
         except UserError as error:
             raise type(error)(f"arm {trial.arm.name}: {error}") from error
+    return found
 
 
 def _run(
@@ -74,21 +83,20 @@ def _run(
     trials: Sequence[Trial],
     missing: Sequence[Trial],
     pool: RunsJobs,
-    max_jobs: int | None,
     console: Console,
 ) -> None:
-    warm_ups = list(_warm_ups(design, missing, max_jobs))
+    warm_ups = list(_warm_ups(design, missing))
     if warm_ups:
         console.print(f"warm-up      {len(warm_ups)} to make, one a seed", markup=False)
         _raise_for(pool, [(job.log.stem, ended) for job, ended in zip(warm_ups, pool.run(warm_ups), strict=True)])
-    jobs = [_job(trial.config, _beside(trial, ".yaml"), _beside(trial, ".log"), max_jobs) for trial in missing]
+    jobs = [_job(trial.config, _beside(trial, ".yaml"), _beside(trial, ".log")) for trial in missing]
     with TrialProgress(trials, console, on_finished=lambda: write_results(design, trials)):
         ended = pool.run(jobs)
     names = [f"arm {trial.arm.name}, seed {trial.seed}" for trial in missing]
     _raise_for(pool, list(zip(names, ended, strict=True)))
 
 
-def _warm_ups(design: Design, missing: Sequence[Trial], max_jobs: int | None) -> Iterator[Job]:
+def _warm_ups(design: Design, missing: Sequence[Trial]) -> Iterator[Job]:
     """One job for each warm-up that is not in the cache: arms that do not change it share it."""
     made: set[Path] = set()
     for trial in missing:
@@ -100,7 +108,7 @@ def _warm_ups(design: Design, missing: Sequence[Trial], max_jobs: int | None) ->
         made.add(cached)
         place = design.folder / "warmups" / f"seed_{trial.seed}_{cached.name[:8]}"
         config = _with_run_dir(trial.config, place)
-        yield _job(config, place.with_suffix(".yaml"), place.with_suffix(".log"), max_jobs, "--warm-up-only")
+        yield _job(config, place.with_suffix(".yaml"), place.with_suffix(".log"), "--warm-up-only")
 
 
 def _has_begun(trial: Trial) -> bool:
@@ -108,15 +116,9 @@ def _has_begun(trial: Trial) -> bool:
     return any((trial.folder / "checkpoints").glob("step_*/state.json"))
 
 
-def _job(config: Config, path: Path, log: Path, max_jobs: int | None, *options: str) -> Job:
-    threads = config.cluster.threads_per_worker
-    if threads is None:
-        cores = usable_cores()
-        threads = max(1, cores // max_jobs) if max_jobs else min(CORES_A_TRIAL, cores)
-        cluster = config.cluster.model_copy(update={"threads_per_worker": threads})
-        config = config.model_copy(update={"cluster": cluster})
+def _job(config: Config, path: Path, log: Path, *options: str) -> Job:
     folder.write_config(path, dump_config(config))
-    return Job(arguments=(str(path), *options), log=log, cpus=max(threads, CORES_A_TRIAL))
+    return Job(arguments=(str(path), *options), log=log, cpus=config.cluster.threads_per_worker or 1)
 
 
 def _beside(trial: Trial, suffix: str) -> Path:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_rl.insight import charts, palette
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.insight.visible import one_line
 from hybrid_rl.studies.curves import CurvePoint
+from hybrid_rl.studies.training import TrainingCurves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def draw(rows: Sequence[Mapping[str, Any]], curves: Curves, target: Path) -> Non
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(rows), 4), frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    _replace(target, buffer.getvalue())
+    write_atomically(target, buffer.getvalue())
 
 
 def tokens_chart(mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -> str:
@@ -57,6 +57,16 @@ def tokens_chart(mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -
             )
         )
     return charts.line_chart([line for line in lines if line.values], share=True, full_scale=True, wide=True)
+
+
+def steps_chart(measure: str, mode: str, rows: Sequence[Mapping[str, Any]], training: TrainingCurves) -> str:
+    """A measure of the training in a mode over the steps, as SVG."""
+    lines = []
+    for place, row in enumerate(rows):
+        points = training.get(row["name"], {}).get(measure, {}).get(mode, [])
+        steps, values = [float(point.step) for point in points], [point.mean for point in points]
+        lines.append(charts.Line(place=place, steps=steps, values=values))
+    return charts.line_chart([line for line in lines if line.values], share=measure == "score")
 
 
 def _against_tokens(axes: Axes, mode: str, rows: Sequence[Mapping[str, Any]], curves: Curves) -> None:
@@ -112,11 +122,3 @@ def _plain(axes: Axes, grid: Any) -> None:
     axes.grid(axis=grid, color=palette.RULE[0], linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=palette.INK[0], length=0)
-
-
-def _replace(target: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".ablation-", suffix=".tmp", dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(name).chmod(0o644)
-    Path(name).replace(target)

@@ -10,6 +10,7 @@ from hybrid_rl.studies.grid import Arm
 from hybrid_rl.studies.inference import Interval, student
 from hybrid_rl.studies.results import Outcome
 from hybrid_rl.studies.table import long_only
+from hybrid_rl.studies.training import TrainingCurves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +106,20 @@ def find_reached(arms: Sequence[Arm], curves: Mapping[str, Sequence[CurvePoint]]
     return found
 
 
-def as_json(curves: Mapping[str, Sequence[CurvePoint]], reached: Sequence[Reached]) -> dict[str, Any]:
+def as_json(
+    curves: Mapping[str, Sequence[CurvePoint]], reached: Sequence[Reached], training: TrainingCurves
+) -> dict[str, Any]:
     """The content of `curves.json`."""
     return {
         "curves": {name: [asdict(point) for point in points] for name, points in curves.items()},
         "reached": [asdict(entry) for entry in reached],
+        "training": {
+            arm: {
+                measure: {mode: [asdict(point) for point in points] for mode, points in by_mode.items()}
+                for measure, by_mode in measures.items()
+            }
+            for arm, measures in training.items()
+        },
     }
 
 

@@ -14,8 +14,6 @@ from hybrid_rl.errors import ConfigError
 from hybrid_rl.studies.grid import Arm, read_grid
 
 Equal = Literal["steps", "tokens"]
-CORES_A_TRIAL = 2
-"""Cores of a run whose config does not say how many threads a worker has: those of a small laptop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

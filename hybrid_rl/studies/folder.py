@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_rl.errors import RunFolderError
-from hybrid_rl.insight.report import write_atomically
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.studies.design import Design
 
 IDENTITY = "ablation.json"

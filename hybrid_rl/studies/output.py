@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from hybrid_rl.insight.report import write_atomically
+from hybrid_rl.insight.atomic import write_atomically
 from hybrid_rl.studies.chart import draw
 from hybrid_rl.studies.curves import as_json, find_reached, make_curves, sentence
 from hybrid_rl.studies.design import Design, Trial
 from hybrid_rl.studies.page import render
 from hybrid_rl.studies.results import read_outcomes
 from hybrid_rl.studies.table import Row, make_table, to_csv, to_markdown
+from hybrid_rl.studies.training import training_curves
 
 
 def write_results(design: Design, trials: Sequence[Trial]) -> None:
@@ -21,6 +22,7 @@ def write_results(design: Design, trials: Sequence[Trial]) -> None:
     if not rows:
         return
     curves = make_curves(outcomes)
+    training = training_curves({name: [run.training for run in runs] for name, runs in outcomes.items() if runs})
     kinds = list(design.base.modes.kinds)
     # `modes.long_ratio` is the share of the second of two kinds.
     reached = find_reached(design.arms, curves, kinds[1]) if len(kinds) == 2 else []
@@ -29,9 +31,9 @@ def write_results(design: Design, trials: Sequence[Trial]) -> None:
     write_atomically(folder / "table.json", json.dumps(rows, indent=2) + "\n")
     write_atomically(folder / "table.csv", to_csv(rows))
     write_atomically(folder / "table.md", to_markdown(rows) + "".join(f"\n{note}\n" for note in notes))
-    write_atomically(folder / "curves.json", json.dumps(as_json(curves, reached), indent=2) + "\n")
+    write_atomically(folder / "curves.json", json.dumps(as_json(curves, reached, training), indent=2) + "\n")
     draw(rows, curves, folder / "ablation.png")
-    write_atomically(folder / "ablation.html", render(design, rows, curves, notes))
+    write_atomically(folder / "ablation.html", render(design, rows, curves, training, notes))
 
 
 def _notes(design: Design, trials: Sequence[Trial], rows: Sequence[Row]) -> list[str]:
@@ -39,7 +41,7 @@ def _notes(design: Design, trials: Sequence[Trial], rows: Sequence[Row]) -> list
     done = sum(len(row["seeds"]) for row in rows)
     notes = []
     if done < len(trials):
-        notes.append(f"Not finished: {done} of {len(trials)} runs.")
+        notes.append(f"Unfinished: {done} of {len(trials)} runs are done.")
     if any(len(row["seeds"]) == 1 for row in rows):
         notes.append("With one seed there is no interval: nothing is known of how much seeds differ.")
     if design.equal == "tokens":

@@ -13,11 +13,18 @@ from hybrid_rl.config import dump_config
 from hybrid_rl.insight import palette
 from hybrid_rl.insight.report import MAX_CONFIG, environment
 from hybrid_rl.insight.visible import shorten
-from hybrid_rl.studies.chart import Curves, tokens_chart
+from hybrid_rl.studies.chart import Curves, steps_chart, tokens_chart
 from hybrid_rl.studies.design import Design
+from hybrid_rl.studies.training import MEASURES, TrainingCurves
 
 
-def render(design: Design, rows: Sequence[Mapping[str, Any]], curves: Curves, notes: Sequence[str]) -> str:
+def render(
+    design: Design,
+    rows: Sequence[Mapping[str, Any]],
+    curves: Curves,
+    training: TrainingCurves,
+    notes: Sequence[str],
+) -> str:
     """The page of a table (`table.json`), which must not be empty."""
     modes = list(dict.fromkeys(mode for row in rows for mode in row["accuracy"]))
     content = {
@@ -39,6 +46,12 @@ def render(design: Design, rows: Sequence[Mapping[str, Any]], curves: Curves, no
         "most_tokens": max(max(row["tokens"]["update"], row["tokens"]["rollout"]) for row in rows) or 1,
         # Only drawings of our own are markup; no text from outside is in them.
         "charts": [(mode, Markup(tokens_chart(mode, rows, curves))) for mode in modes],
+        "training": [
+            (measure, mode, Markup(steps_chart(measure, mode, rows, training)))
+            for measure in MEASURES
+            for mode in modes
+            if any(mode in training.get(row["name"], {}).get(measure, {}) for row in rows)
+        ],
         "config": shorten(dump_config(design.base), MAX_CONFIG),
         "light": palette.variables(dark=False),
         "dark": palette.variables(dark=True),

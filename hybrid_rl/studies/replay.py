@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hybrid_rl.algorithm.admission import AdmissionState, admit
+from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.grouping import make_grouping
 from hybrid_rl.algorithm.normalizer import Normalizer, token_weights
 from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.algorithm.selection import select
 from hybrid_rl.config import Config
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.records import Sample
@@ -107,8 +108,7 @@ def _sides(
     admission = AdmissionState()
     for step in recorded_steps(folder, own, material):
         scores = step.scores if scorer is None else scorer.score(step.rollouts)
-        scored = grouping.groups(step.rollouts, scores, step.step)
-        replayed, admission = admit(scored, admission, config.admission, step.step, whole_draws=grouping.whole_draws)
+        replayed, admission = select(step.rollouts, scores, grouping, config.admission, admission, step.step)
         yield _as_recorded(plain.groups(step.rollouts, step.scores, step.step), step), replayed, normalizers
 
 

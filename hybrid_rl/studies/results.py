@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 from hybrid_rl.run_folder import RunFolder
 from hybrid_rl.studies.design import Trial
+from hybrid_rl.studies.training import Series, read_series
 
 Items = dict[tuple[str, int], float]
 """Accuracy of a response by (prompt id, how many of that id came before)."""
@@ -44,6 +45,7 @@ class Outcome:
         tokens: `rollout` and `update`, over all modes.
         items: by mode, of the evaluation after training.
         points: in the order of the training.
+        training: see `hybrid_rl.studies.training`.
     """
 
     seed: int
@@ -52,6 +54,7 @@ class Outcome:
     tokens: Mapping[str, float]
     items: Mapping[str, Items]
     points: tuple[Point, ...]
+    training: Series = field(default_factory=dict)
 
 
 def read_outcomes(trials: Iterable[Trial]) -> dict[str, list[Outcome]]:
@@ -86,6 +89,7 @@ def _read(trial: Trial) -> Outcome:
         tokens={kind: sum(tokens[kind] for tokens in summary["tokens"].values()) for kind in ("rollout", "update")},
         items=items,
         points=tuple(_points(trial, summary)),
+        training=read_series(folder.metrics(), list(trial.config.modes.kinds)),
     )
 
 

@@ -32,6 +32,7 @@ class UpdateFigures:
     """What an update measured. Sums are over trained tokens, by mode.
 
     Attributes:
+        learning_rate: the base one of this update.
         loss: sum over the optimizer steps.
         grad_norms: before clipping, one an optimizer step.
         ratio_deviation: largest |ratio - 1| of a sampled token in the first optimizer step, where policy and sampler
@@ -39,8 +40,10 @@ class UpdateFigures:
         forward: what went through the model.
         importance: sum of the importance weights, where there are any.
         capped: tokens whose weight is at its bound.
+        notices: what the user should be told of how responses were forwarded.
     """
 
+    learning_rate: float = 0.0
     loss: float = 0.0
     grad_norms: list[float] = field(default_factory=list)
     ratio_deviation: float = 0.0
@@ -50,6 +53,7 @@ class UpdateFigures:
     forward: ForwardFigures = field(default_factory=ForwardFigures)
     importance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     capped: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    notices: list[str] = field(default_factory=list)
 
 
 def grpo_update(
@@ -59,21 +63,23 @@ def grpo_update(
     reference_logprobs: Sequence[Sequence[tuple[float, ...]]] | None,
     config: TrainConfig,
     rules: LossRules,
+    schedule: float = 1.0,
 ) -> UpdateFigures:
     """Take `config.mini_batches` optimizer steps on the groups of a training step.
 
     Args:
         reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
             where no KL term is asked for.
+        schedule: factor of the learning rate.
     """
-    figures = UpdateFigures()
+    figures = UpdateFigures(learning_rate=config.optimizer.learning_rate * schedule)
     if rules.importance_cap is not None and config.mini_batches > 1:
         groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
         accumulate_gradient(policy, step_groups, reference, config, rules, figures, on_policy=number == 0)
-        figures.grad_norms.append(optimizer.step())
+        figures.grad_norms.append(optimizer.step(schedule))
     return figures
 
 
@@ -126,6 +132,7 @@ def accumulate_gradient(
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
     figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
+    figures.notices += policy.packing.take_notices()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import torch
 
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.rules import loss_rules
+from hybrid_rl.algorithm.schedule import wsd
 from hybrid_rl.machine.yardstick import Yardstick, linear_weights
 from hybrid_rl.policy import training_mode
 from hybrid_rl.run_folder import read_json
@@ -19,6 +20,7 @@ from hybrid_rl.updates.forward import group_logprobs
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures, grpo_update
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.workers.broadcast import BroadcastMember, Rendezvous, device_identity, free_address
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import Bucket, Span, plan_buckets, read_bucket
 
@@ -37,6 +39,7 @@ class ActorWorker:
         self._optimizer: PartOptimizer | None = None
         self._version = 0
         self._reference_figures = ForwardFigures()
+        self._member: BroadcastMember | None = None
         self._buckets: list[list[Span]] = []
         self._rules = loss_rules(setup.config)
         if setup.checkpoint is not None and (Path(setup.checkpoint) / _STATE).is_file():
@@ -75,9 +78,19 @@ class ActorWorker:
         """Train on the groups of a step and return the new version with what was measured."""
         config = self._config.train
         with training_mode(self._policy), self._own_randomness(), self._kernels.matmul():
-            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, config, self._rules)
+            figures = grpo_update(
+                self._policy, self._grpo_optimizer(), groups, reference, config, self._rules, self._schedule()
+            )
         self._version += 1
         return self._version, figures
+
+    def _schedule(self) -> float:
+        """Factor of the learning rate in the coming update."""
+        train, steps = self._config.train, self._config.run.steps
+        decay = round(train.decay_fraction * steps)
+        return wsd(
+            self._version + 1, total=steps, warmup=train.warmup_steps, decay=decay, final_scale=train.final_scale
+        )
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         """As `ReferenceWorker.logprobs`, by the weights under the adapter. Only with `model.lora`."""
@@ -100,6 +113,24 @@ class ActorWorker:
         """One of them. All weights go in the dtype they are computed in, an adapter, computed so, in float32."""
         parameters = self._policy.trained_parameters()
         return read_bucket(parameters, self._buckets, number, self._dtype_sent, self._version)
+
+    def device_identity(self) -> str:
+        """Which GPU this is; empty for a CPU."""
+        return device_identity(self._policy.device)
+
+    def meeting_point(self) -> str:
+        """Where receivers of a broadcast may meet this worker."""
+        return free_address()
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Become the sender."""
+        self._member = BroadcastMember(rendezvous, rank, self._policy.device)
+
+    def broadcast_weights(self) -> int:
+        """Send all weights to those who have joined; returns their version."""
+        assert self._member is not None
+        self._member.send(self._policy.trained_parameters(), self._dtype_sent)
+        return self._version
 
     @property
     def _dtype_sent(self) -> torch.dtype:

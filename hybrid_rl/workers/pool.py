@@ -17,6 +17,7 @@ from hybrid_rl.scoring.stages import STAGES, Stage
 from hybrid_rl.scoring.summing import sum_up
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures
+from hybrid_rl.workers.broadcast import BroadcastWeights, can_broadcast, join
 from hybrid_rl.workers.cluster import Cluster, Handle, Pending, gather
 from hybrid_rl.workers.flight import Flight, StreamedFlight
 from hybrid_rl.workers.outbox import Judges
@@ -35,6 +36,7 @@ class RolloutPool:
         self._handles = handles
         self._ahead = ahead
         self._loading: list[Pending] = []
+        self._broadcasts = False
 
     def ready(self) -> None:
         """Wait until all are up."""
@@ -60,10 +62,21 @@ class RolloutPool:
         pending = [handle.call("generate_judged", share, early) for handle, share in shares]
         return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt)
 
+    def join(self, actor: Actor) -> bool:
+        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have."""
+        handles = (actor.handle, *self._handles)
+        if self._ahead or not can_broadcast(gather([handle.call("device_identity") for handle in handles])):
+            return False
+        join(actor.handle, self._handles)
+        self._broadcasts = True
+        return True
+
     def load_weights(self, weights: ActorWeights) -> None:
         """Hand all workers the same weights, moved once."""
         if self._ahead:
             self._loading = weights.send_ahead(self._handles)
+        elif self._broadcasts:
+            BroadcastWeights(weights.actor).send_to(self._handles)
         else:
             weights.send_to(self._handles)
 
@@ -135,18 +148,18 @@ class Actor:
     """The actor worker. Calls that change it or write it down are never interrupted halfway."""
 
     def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+        self.handle = handle
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        return self._handle.call(method, *arguments).result(interruptible=False)
+        return self.handle.call(method, *arguments).result(interruptible=False)
 
     def ready(self) -> None:
         """Wait until it is up. Nothing has begun that an interruption could break."""
-        self._handle.call("ready").result()
+        self.handle.call("ready").result()
 
     def yardstick(self) -> Yardstick:
         """What its work costs, and what its machine can do."""
-        found: Yardstick = self._handle.call("yardstick").result()
+        found: Yardstick = self.handle.call("yardstick").result()
         return found
 
     def warm_up(self, count: int) -> tuple[int, float]:
@@ -166,7 +179,7 @@ class Actor:
         return version, figures
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        found: list[list[tuple[float, ...]]] = self._handle.call("reference_logprobs", groups).result()
+        found: list[list[tuple[float, ...]]] = self.handle.call("reference_logprobs", groups).result()
         return found
 
     def take_reference_figures(self) -> ForwardFigures:
@@ -174,7 +187,7 @@ class Actor:
         return found
 
     def weights(self) -> ActorWeights:
-        return ActorWeights(self._handle)
+        return ActorWeights(self.handle)
 
     def save(self, folder: str) -> None:
         self._call("save", folder)

@@ -15,6 +15,7 @@ from hybrid_rl.protocols import RolloutEngine, StreamingEngine
 from hybrid_rl.records import AnswerQuery, Generation, Request, Rollout
 from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.updates.answers import answer_logprobs
+from hybrid_rl.workers.broadcast import BroadcastMember, Rendezvous, device_identity
 from hybrid_rl.workers.outbox import Judges, Outbox, Sent
 from hybrid_rl.workers.setup import WorkerSetup
 from hybrid_rl.workers.weights import Bucket, WeightReceiver
@@ -37,6 +38,7 @@ class RolloutWorker:
         self._policy = setup.load()
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
+        self._member: BroadcastMember | None = None
         self._figures: list[RolloutFigures] = []
         self._receiver = WeightReceiver(self._policy.trained_parameters())
         arguments = engine_arguments(config, setup.kernels())
@@ -55,6 +57,24 @@ class RolloutWorker:
         """Take all of them."""
         for bucket in buckets:
             self.load_bucket(bucket)
+
+    def device_identity(self) -> str:
+        """Which GPU this is; empty for a CPU."""
+        return device_identity(self._policy.device)
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Become a receiver."""
+        self._member = BroadcastMember(rendezvous, rank, self._policy.device)
+
+    def receive_broadcast(self) -> None:
+        """Take all weights of the sender, an adapter in float32, others in the dtype they are computed in."""
+        assert self._member is not None
+        parameters = self._policy.trained_parameters()
+        self._member.receive(parameters, next(iter(parameters.values())).dtype)
+
+    def end_broadcast(self, version: int) -> None:
+        """What was received is this version."""
+        self._version = version
 
     def generate(self, requests: Sequence[Request]) -> list[Rollout]:
         """One rollout a request, in order."""

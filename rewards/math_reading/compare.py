@@ -13,7 +13,7 @@ from rewards.math_reading.limits import Unreadable
 from rewards.math_reading.notation import fold
 from rewards.math_reading.scalars import is_scalar
 from rewards.math_reading.structures import same
-from rewards.math_reading.tree import Call, Node, Num, Struct, walk
+from rewards.math_reading.tree import Call, Node, Num, Struct, Sym, walk
 from rewards.math_reading.units import conversion, spelled_scales, split_unit
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{1,80}")
@@ -87,19 +87,21 @@ def _trees(text: str) -> list[Node]:
                 found.append(tree)
         except (Unreadable, RecursionError):  # comparing deep trees recurses too
             continue
-    log_of_ten = [_with_common_logarithm(tree) for tree in found if "log" in text]
-    return found + [tree for tree in log_of_ten if tree not in found]
+    other = [_read_otherwise(tree) for tree in found if "log" in text or "C" in text]
+    return found + [tree for tree in other if tree not in found]
 
 
-def _with_common_logarithm(node: Node) -> Node:
-    """`log` without a base may be the logarithm to base ten."""
+def _read_otherwise(node: Node) -> Node:
+    """`log` without a base may be the logarithm to base ten, and `C(5, 2)` a binomial coefficient."""
     if isinstance(node, Call):
-        arguments = tuple(_with_common_logarithm(a) for a in node.args)
+        if pair := _pair_of_c(node):
+            return Call("binomial", pair)
+        arguments = tuple(_read_otherwise(a) for a in node.args)
         if node.name == "log":
             return Call("/", (Call("ln", arguments), Call("ln", (Num(Fraction(10)),))))
         return Call(node.name, arguments)
     if isinstance(node, Struct):
-        return Struct(node.kind, tuple(_with_common_logarithm(i) for i in node.items), node.mark)
+        return Struct(node.kind, tuple(_read_otherwise(i) for i in node.items), node.mark)
     return node
 
 
@@ -135,7 +137,22 @@ def _same(given: Answer, expected: Answer) -> bool:
     words, reference_words = given.words, expected.words
     if words[0] and words[0] == reference_words[0] and (words[1] or reference_words[1]):
         return True
+    if _is_point(given) and _is_point(expected):  # not two coefficients that happen to be equal
+        return any(same(x.tree, y.tree) for x, y in zip(given.readings[:1], expected.readings[:1], strict=True))
     return any(_same_reading(x, y) for y in expected.readings for x in given.readings)
+
+
+def _is_point(answer: Answer) -> bool:
+    """Whether it has the form `C(5, 2)` and nothing else."""
+    return any(_pair_of_c(reading.tree) for reading in answer.readings)
+
+
+def _pair_of_c(node: Node) -> tuple[Node, ...] | None:
+    if isinstance(node, Call) and node.name == "*" and node.args[0] == Sym("C"):
+        pair = node.args[1]
+        if isinstance(pair, Struct) and pair.kind == "seq" and pair.mark == "()" and len(pair.items) == 2:
+            return pair.items
+    return None
 
 
 def _same_reading(given: Reading, expected: Reading) -> bool:

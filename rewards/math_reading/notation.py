@@ -118,6 +118,8 @@ _TEXT = re.compile(
 _CONNECTIVE = re.compile(r"\s*(?:,|;)?\s*\b(?:and|or|und|oder|et|ou|AND|OR|And|Or)\b\s*,?\s*")
 _ASSIGNED = re.compile(r"(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|(?<=[)\]}\d])(?:and|or)(?=[(\[{\d\\-])")
 
+_CHOOSE = re.compile(r"(?<![\w)}\]])[_^]\s*\{?\s*(\d{1,4})\s*\}?\s*C\s*_\s*\{?\s*(\d{1,4})\s*\}?", re.ASCII)
+
 
 def fold(text: str) -> str:
     """The text in the readers' notation. Raises Unreadable where it is too long or has hidden or struck signs."""
@@ -130,7 +132,7 @@ def fold(text: str) -> str:
     text = _COMMAND.sub(lambda m: _spelled(m), text)
     text = text.replace("**", "^").replace("==", "=").replace("<>", "!=").replace("≤", "<=").replace("≥", ">=")
     text = text.replace("=<", "<=").replace("=>", ">=").replace("...", "…").replace("{}", "")
-    text = _ASSIGNED.sub(" , ", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _ASSIGNED.sub(" , ", text))
     return re.sub(r"\s*\n\s*", " ", text).strip().strip(".;,").strip()
 
 

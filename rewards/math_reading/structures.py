@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rewards.math_reading.distances import without_distance
 from rewards.math_reading.limits import MAX_ITEMS
 from rewards.math_reading.relations import expand_signs, interval_of, is_name, same_relation, value_of
 from rewards.math_reading.scalars import free_symbols, is_scalar, same_value
@@ -41,6 +42,7 @@ def _plain(node: Node) -> Node:
     if not isinstance(node, Struct):
         expanded = expand_signs(node)
         return expanded[0] if len(expanded) == 1 else Struct("list", expanded)
+    node = without_distance(node)
     if node.kind == "pm":
         return Struct("list", expand_signs(node))
     if node.kind == "rel" and any(_kind(i) == "pm" for i in node.items):
@@ -200,7 +202,7 @@ def _same_with_relation(a: Node, b: Node) -> bool:
         if same_relation(a, b):
             return True
     first, second = interval_of(a), interval_of(b)
-    if first and second and not (both and _other_variable(a, b)):
+    if first and second and not (both and _bounded(a) != _bounded(b)):
         return first[2] == second[2] and same(first[0], second[0]) and same(first[1], second[1])
     if both and isinstance(a, Struct) and isinstance(b, Struct):
         left, right = value_of(a), value_of(b)
@@ -212,8 +214,9 @@ def _same_with_relation(a: Node, b: Node) -> bool:
     return value is not None and same(value, bare)
 
 
-def _other_variable(a: Node, b: Node) -> bool:
-    return free_symbols(a) != free_symbols(b)
+def _bounded(relation: Node) -> Node | None:
+    """What an inequality bounds: `ln x` is not `x`."""
+    return next((i for i in relation.items if is_name(i)), None) if isinstance(relation, Struct) else None
 
 
 def _name_of(node: Struct) -> Node | None:

@@ -90,6 +90,7 @@ _NO_UNIT = frozenset(
         "about",
     ]
 )
+_BETWEEN = frozenset({"square", "sq", "cubic", "cu", "per"})
 CURRENCIES = "\x01€£¥₹"
 _TAIL = re.compile(
     r"(?P<rest>.*?[\d)}\]!'A-Za-z|%])(?P<gap>\s*)"
@@ -99,7 +100,9 @@ _TAIL = re.compile(
     re.DOTALL,
 )
 _TEMPERATURE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF])(?![A-Za-z]))")
-_UNIT_FRACTION = re.compile(r"\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}")
+_ONE_UNIT = r"\s*(?:\\text\s*\{([^{}]*)\}|([A-Za-zμ]+))\s*(\^\s*(?:\d|\{\s*\d\s*\}))?\s*"
+_UNIT_FRACTION = re.compile(rf"(?<=[\d\s)}}])\\frac\s*\{{{_ONE_UNIT}\}}\s*\{{{_ONE_UNIT}\}}\s*\Z")
+_NUMBER_ABOVE = re.compile(r"\\frac\s*\{\s*([-+]?[\d.,]+)(?=\s*(?:\\text|[A-Za-zμ]))")
 _PERCENT = re.compile(r"(?<=[\d\s})])(?:\\text\s*\{\s*)?(?:percent(?:age)?|per cent|pct|Percent)\b\.?\s*\}?")
 _SCALE = re.compile(r"(?<=[\d\s}])(?:\\text\s*\{\s*)?(thousand|million|billion|trillion)\b\s*(\})?")
 _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -118,7 +121,10 @@ def split_unit(text: str, *, glued_letters: bool) -> tuple[str, str] | None:
 
     `glued_letters`: a single letter that touches the number (`3s`) is a unit too; it may be a variable.
     """
-    text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
+    if above := _NUMBER_ABOVE.match(text):  # the number in front of the fraction: \frac{5 km}{h}
+        moved = _UNIT_FRACTION.sub(_fraction_of_units, f"{above[1]} \\frac{{{text[above.end() :]}")
+        text = text if "\\frac" in moved else moved
+    text = _UNIT_FRACTION.sub(_fraction_of_units, text)
     text = _TEMPERATURE.sub(lambda m: f" \\text{{deg{m[1] or m[2]}}}", text)
     currency = next((sign for sign in CURRENCIES if sign in text), "")
     if currency:
@@ -131,24 +137,46 @@ def split_unit(text: str, *, glued_letters: bool) -> tuple[str, str] | None:
     return match["rest"], currency or unit
 
 
+def _fraction_of_units(match: re.Match[str]) -> str:
+    """`\\frac{km}{h}` as one unit, where its letters are no variables: upright, or known and not single ones."""
+    words = [(match[1] or match[2]).strip(), (match[4] or match[5]).strip()]
+    upright = match[1] is not None or match[4] is not None
+    if not upright and not (all(_singular(w) in _KNOWN for w in words) and max(map(len, words)) > 1):
+        return match[0]
+    above, below = (
+        word + re.sub(r"[\s{}]", "", power or "") for word, power in zip(words, match.group(3, 6), strict=True)
+    )
+    return f"\\text{{{above}/{below}}}"
+
+
 def _is_unit(match: re.Match[str], words: str, glued_letters: bool) -> bool:
     rest = match["rest"]
     pieces = [w.casefold() for w in re.split(r"[\s/*.-]+", words) if w]
     if any(piece in _NO_UNIT or "\\" in piece for piece in pieces) or len(pieces) > 6:
         return False
     if match["text"] is not None:
+        if re.search(r"[,;]|(?<![\w^-])\d", words):  # `3 apples, 4 pears`
+            return False
         return bool(re.search(r"[\d)}\]!A-Za-z|]$", rest))
-    if re.search(r"\\[A-Za-z]*$", rest) or not re.search(r"(?:[\d)}\]]|\\pi)$", rest):
+    if re.search(r"\\(?!pi$)[A-Za-z]*$", rest) or not re.search(r"(?:[\d)}\]]|\\pi)$", rest):
         return False
     if not words.isascii():
         return True
     known = all(_singular(piece) in _KNOWN for piece in pieces)
     if len(words) == 1:
-        return known and (glued_letters or bool(match["gap"]))
+        # The blank behind \\pi ends the command and says nothing.
+        return known and (glued_letters or (bool(match["gap"]) and not rest.endswith("\\pi")))
     return known or (
         bool(match["gap"])
         and all(len(p) > 2 or p in ("of", "in", "sq", "cu") or _singular(p) in _KNOWN for p in pieces)
     )
+
+
+def is_known_unit(text: str) -> bool:
+    """Whether words are the names of units (`km/h`, `square cm`) and nothing else."""
+    pieces = [w.casefold() for w in re.split(r"[\s/*.^\d-]+", text) if w]
+    named = [piece for piece in pieces if piece not in _BETWEEN]
+    return bool(named) and all(_singular(piece) in _KNOWN for piece in named)
 
 
 def _singular(word: str) -> str:

@@ -1,0 +1,1 @@
+"""Finished or unfinished runs on one page: `hybrid-rl report RUN...`."""
