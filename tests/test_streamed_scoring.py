@@ -200,8 +200,7 @@ from rollouts.torch_engine import TorchEngine
 class Backwards(TorchEngine):
     "Hands out the last response first."
     def stream(self, requests):
-        for place, generation in reversed(list(enumerate(self.generate(requests)))):
-            yield place, generation
+        yield from reversed(list(super().stream(requests)))
 """
 
 
