@@ -23,6 +23,8 @@ SMOOTH_FROM = 30
 """Charts with more steps than this show the rolling mean, and the raw values thin behind it."""
 MAX_POINTS = 400
 """Longer lines are drawn as means of equally many neighbouring steps; a chart is only some 400 pixels wide."""
+WRITTEN_OUT = 10_000
+"""An axis of steps or tokens that reaches further has short labels, as 40k."""
 _DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
 
 
@@ -92,7 +94,10 @@ def _axes(*, wide: bool = False) -> tuple[Figure, Axes]:
     axes.tick_params(colors=palette.INK[0], length=0, pad=5)
     axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    # Steps are written out; tokens, which run into the millions, would run into each other.
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x:,.0f}" if axes.get_xlim()[1] < WRITTEN_OUT else tick(x))
+    )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y)))
     return figure, axes
 
