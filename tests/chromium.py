@@ -27,7 +27,8 @@ _FLAGS = (
 
 def find_chromium() -> str | None:
     """The browser of this machine, if it has one."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    # Not `chromium-browser`: in Ubuntu it is a script that asks for a snap.
+    names = ("chromium", "google-chrome", "google-chrome-stable")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
