@@ -248,7 +248,7 @@ def test_a_pack_that_differs_is_found_out_and_not_used(folders: Path, monkeypatc
 def test_gradients_are_compared_though_the_policy_was_only_looked_at_before(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with an adapter, whose reference is the policy itself: log-probabilities agree, the gradient of keys does not."""
+    """As with an adapter, whose reference is the policy itself: log-probabilities agree, gradients of keys do not."""
     policy = loaded(folders, "llama")
     rows = rows_of(policy)
     backward = ByRuns.backward
