@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from hybrid_rl.backbones.head_shape import HeadShape
+from hybrid_rl.backbones.prefix_memory import shelves_of
 from hybrid_rl.errors import ConfigError
 
 DEFAULT_ROWS = 512
@@ -34,9 +35,13 @@ class Demand:
     vocabulary: int
 
     def num_bytes(self, rows: int) -> int:
-        """With so many responses in flight, at worst: each on a prompt of its own, and a further prompt waiting."""
-        prompts = sorted(self.prompt_lengths, reverse=True)[: rows + 1]
-        remembered = (rows * self.columns + sum(prompts)) * self.shape.bytes_per_token
+        """With so many responses in flight, at worst: each on a prompt of its own, and a further prompt waiting.
+
+        Every shelf has room for as many prompts, since all of them may be of its lengths.
+        """
+        shelves = shelves_of(self.prompt_lengths)
+        prompts = sum(min(rows + 1, len(shelf)) * self.prompt_lengths[shelf[0]] for shelf in shelves)
+        remembered = (rows * self.columns + prompts) * self.shape.bytes_per_token
         return remembered + rows * self.vocabulary * 4 * _VOCABULARY_COPIES
 
     def rows_within(self, limit: float, most: int) -> int:
@@ -74,18 +79,35 @@ def choose_rows(demand: Demand, asked: int | None, requests: int, free: int | No
     )
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that this process may still take; None where the system does not say."""
+def free_bytes(device: torch.device, held: int = 0) -> int | None:
+    """Memory that this process may still take; None where the system does not say.
+
+    Args:
+        held: bytes of main memory that the process has freed and not given back (`hybrid_rl.workers.memory`). A GPU's
+            allocator knows of its own.
+    """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
+    free = _available(Path("/proc/meminfo"))
+    left = _left_of_limit(Path("/sys/fs/cgroup"))
+    known = [value for value in (free, left) if value is not None]
+    return min(known) + held if free is not None else None
+
+
+def _available(meminfo: Path) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+        lines = meminfo.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     except (OSError, StopIteration):
         return None
-    try:  # a container's limit
-        group = Path("/sys/fs/cgroup")
-        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+
+
+def _left_of_limit(group: Path) -> int | None:
+    """What a container's limit leaves. Files that were read count as its memory, and give way when it is asked for."""
+    try:
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int((group / "memory.max").read_text()) - used + int(stat.get("inactive_file", 0))
     except (OSError, ValueError):
-        return free
+        return None

@@ -77,6 +77,7 @@ class TorchEngine:
         self._sharing = Sharing(policy)
         self._packed = PackedLinears(policy.model) if prepack_linears else None
         self._held = 0
+        """Bytes that the largest call has given back: they may not have left this process."""
         self.figures = RolloutFigures()
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
@@ -125,9 +126,8 @@ class TorchEngine:
             return min(self._max_rows or DEFAULT_ROWS, len(call.requests))
         vocabulary = self._policy.model.config.get_text_config().vocab_size
         demand = Demand(self._sharing.shape, call.prompt_lengths, call.columns, vocabulary)
-        free = free_bytes(self._policy.device)
-        # What the last call gave back may not have left this process.
-        rows = choose_rows(demand, self._max_rows, len(call.requests), free and free + self._held)
+        free = free_bytes(self._policy.device, self._held)
+        rows = choose_rows(demand, self._max_rows, len(call.requests), free)
         self._held = max(self._held, demand.num_bytes(rows))
         return rows
 

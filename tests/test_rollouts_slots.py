@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from test_rollouts import requests
 from torch import nn
 
 from hybrid_rl.backbones.head_shape import HeadShape
+from hybrid_rl.backbones.shared_decoding import SharedDecoding
 from hybrid_rl.errors import ConfigError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Generation
+from rollouts import room
 from rollouts import sharing as sharing_module
 from rollouts.prepacked import PackedLinears
 from rollouts.room import Demand, choose_rows
@@ -152,8 +155,35 @@ DEMAND = Demand(HeadShape(2, 4, 16, torch.float32, torch.device("cpu")), [100, 5
 
 def test_memory_by_hand() -> None:
     token = 2 * 2 * 4 * 16 * 4  # keys and values, layers, heads, numbers, bytes
-    assert DEMAND.num_bytes(1) == (60 + 100 + 50) * token + 16000
+    assert DEMAND.num_bytes(1) == (60 + 100 + 50 + 10) * token + 16000
     assert DEMAND.num_bytes(2) == (120 + 160) * token + 32000
+
+
+def test_the_memory_of_prompts_is_counted_as_it_is_made() -> None:
+    """Prompts of many lengths: every length has room of its own for each row."""
+    lengths = [400, 390, 380, 100, 90, 80, 8, 7, 6]
+    demand = replace(DEMAND, prompt_lengths=lengths, vocabulary=0)
+    for rows in (1, 2, 8):
+        made = SharedDecoding(demand.shape, lengths, rows, demand.columns)
+        keys = [*made._own._keys, *(k for shelf in made._prefix._shelves for k in shelf.keys)]
+        assert 2 * sum(k.nbytes for k in keys) == demand.num_bytes(rows)
+
+
+def test_files_that_were_read_leave_a_container_its_memory(tmp_path: Path) -> None:
+    for name, text in {"max": "1000", "current": "900", "stat": "anon 100\ninactive_file 700\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert room._left_of_limit(tmp_path) == 800
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room._left_of_limit(tmp_path) is None
+
+
+def test_what_a_gpu_has_given_back_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"memory_reserved": 70, "memory_allocated": 50, "mem_get_info": (100, 200)}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert room.free_bytes(torch.device("cuda"), held=40) == 120
+    monkeypatch.setattr(room, "_available", lambda _: 100)
+    monkeypatch.setattr(room, "_left_of_limit", lambda _: 60)
+    assert room.free_bytes(torch.device("cpu"), held=40) == 100
 
 
 def test_rows_are_what_fits_and_more_is_refused() -> None:

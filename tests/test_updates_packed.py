@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.packing import Packing
+from hybrid_rl.backbones.shared_attention import ByRuns
 from hybrid_rl.config import Config, load_config
 from hybrid_rl.errors import ConfigError
 from hybrid_rl.policy import Policy, load_policy
@@ -203,7 +205,7 @@ def test_half_precision_packs_too(folders: Path) -> None:
     rows = rows_of(policy)
     logprobs, gradient = learned(policy, rows)
     expected, wanted = learned(padded(policy), rows)
-    assert policy.packing.trusted == {False: True}
+    assert policy.packing.trusted == {(False, True): True}
     torch.testing.assert_close(logprobs, expected, atol=0.3, rtol=0.1)
     a, b = (torch.cat([g[name].flatten() for name in sorted(wanted)]) for g in (gradient, wanted))
     assert float(torch.nn.functional.cosine_similarity(a, b, dim=0)) > 0.99
@@ -241,6 +243,29 @@ def test_a_pack_that_differs_is_found_out_and_not_used(folders: Path, monkeypatc
     assert torch.equal(found, expected)
     (notice,) = policy.packing.take_notices()
     assert re.search(r"of text are padded, not packed.*differ by \d", notice)
+
+
+def test_gradients_are_compared_though_the_policy_was_only_looked_at_before(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an adapter, whose reference is the policy itself: log-probabilities agree, gradients of keys do not."""
+    policy = loaded(folders, "llama")
+    rows = rows_of(policy)
+    backward = ByRuns.backward
+
+    def wrong(self: ByRuns, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = backward(self, *args)
+        return q, -k, v
+
+    monkeypatch.setattr(ByRuns, "backward", wrong)
+    with torch.inference_mode():
+        response_logprobs(policy, rows)
+    assert policy.packing.trusted == {(False, False): True}
+    _, wanted = learned(padded(policy), rows)
+    _, gradient = learned(policy, rows)
+    assert_same(gradient, wanted)
+    (notice,) = policy.packing.take_notices()
+    assert "of text are padded, not packed" in notice
 
 
 def test_a_budget_below_the_longest_prompt_and_response_is_refused_before_the_run(

@@ -36,12 +36,13 @@ class PackingBackbone(Protocol):
 class Packing:
     """Attributes:
     backbone: of the policy; None where it cannot be packed, or should not.
-    trusted: by whether there are pictures, what the comparison with padded rows found; filled as batches come.
+    trusted: by whether there are pictures, and whether there is a gradient, what the comparison with padded rows found;
+        filled as batches come.
     notices: what the user should be told, once.
     """
 
     backbone: PackingBackbone | None
-    trusted: dict[bool, bool] = field(default_factory=dict)
+    trusted: dict[tuple[bool, bool], bool] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     @classmethod

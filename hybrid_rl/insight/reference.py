@@ -62,7 +62,7 @@ def _rows(section: type[BaseModel], path: str) -> list[str]:
             rows += _rows(inner, inner_path)
         elif inner is not None:
             if field.default is None:
-                rows.append(f"| `{path}.{name}` | section or None | unset | {field.description or ''} |")
+                rows.append(f"| `{path}.{name}` | section or None | unset | {_meaning(field)} |")
             rows += _rows(inner, inner_path)
         else:
             rows.append(_row(f"{path}.{name}", field))

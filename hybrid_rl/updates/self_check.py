@@ -1,4 +1,5 @@
-"""Packed rows are compared with padded ones before they are relied on: once a process, with and without pictures."""
+"""Packed rows are compared with padded ones before they are relied on: once a process, with and without pictures, and
+with and without a gradient."""
 
 from __future__ import annotations
 
@@ -38,14 +39,21 @@ _TOLERANCES = {torch.float32: _Tolerance(1e-3, 1e-2), torch.bfloat16: _Tolerance
 
 
 def packs(policy: Policy, rows: Sequence[Row]) -> bool:
-    """Whether these rows are forwarded packed: the policy can be, and its first rows of their kind agreed."""
+    """Whether these rows are forwarded packed: the policy can be, and its first rows of their kind agreed.
+
+    Who only looks, as the reference of an adapter does before the first update, has not seen whether gradients agree:
+    the first rows that are learned from are compared again.
+    """
     packing = policy.packing
     if packing.backbone is None:
         return False
-    with_pictures = any(row.inputs.media for row in rows)
-    if with_pictures not in packing.trusted:
-        packing.trusted[with_pictures] = _agrees(policy, _sample(rows, with_pictures))
-    return packing.trusted[with_pictures]
+    with_pictures, learning = any(row.inputs.media for row in rows), torch.is_grad_enabled()
+    kind = (with_pictures, learning)
+    if kind not in packing.trusted:
+        known = packing.trusted.get((with_pictures, not learning))
+        settled = known is False or (known is True and not learning)
+        packing.trusted[kind] = bool(known) if settled else _agrees(policy, _sample(rows, with_pictures))
+    return packing.trusted[kind]
 
 
 def _sample(rows: Sequence[Row], with_pictures: bool) -> list[Row]:

@@ -39,7 +39,7 @@ class RolloutWorker:
         self._max_tokens = config.train.max_tokens_per_micro_batch
         self._version = 0
         self._member: BroadcastMember | None = None
-        self._figures: list[RolloutFigures] = []
+        self._figures = RolloutFigures()
         self._receiver = WeightReceiver(self._policy.trained_parameters())
         arguments = engine_arguments(config, setup.kernels())
         self._engine: RolloutEngine = build(config.rollout.engine, config.search, self._policy, **arguments)
@@ -111,11 +111,12 @@ class RolloutWorker:
         )
 
     def _note_figures(self) -> None:
-        self._figures.append(getattr(self._engine, "figures", RolloutFigures()))
+        # Added up at once: nobody takes them where rollouts are ahead of the learner.
+        self._figures = RolloutFigures.total((self._figures, getattr(self._engine, "figures", RolloutFigures())))
 
     def take_figures(self) -> RolloutFigures:
         """What the engine has done since the last time; nothing where it does not say (`figures`)."""
-        found, self._figures = RolloutFigures.total(self._figures), []
+        found, self._figures = self._figures, RolloutFigures()
         return found
 
     def _check_whole(self) -> None:
