@@ -136,6 +136,8 @@ def test_the_reference_in_docs_is_what_the_schema_says() -> None:
     from hybrid_rl.insight.reference import render
 
     assert (REPOSITORY / "docs" / "config.md").read_text() == render(), "run `make docs`"
+    rows = [line for line in render().splitlines() if line.startswith("|")]
+    assert all(line.endswith(" |") or line.endswith("---|") for line in rows), "a row of a table is one line"
 
 
 def test_the_resolved_config_holds_no_python_objects() -> None:
