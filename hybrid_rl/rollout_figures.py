@@ -21,6 +21,7 @@ class RolloutFigures:
         unique_images: images (or slices) of different content among those of the call.
         prefill_seconds: forwarding prompts, images included.
         decode_seconds: all else: forwarding, sampling and book-keeping of the responses.
+        notices: what the user should be told of how responses are made, once.
     """
 
     prefill_tokens: int = 0
@@ -33,6 +34,7 @@ class RolloutFigures:
     unique_images: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    notices: tuple[str, ...] = ()
 
     @property
     def padding_fraction(self) -> float:
@@ -47,7 +49,10 @@ class RolloutFigures:
 
     @classmethod
     def total(cls, figures: Iterable[RolloutFigures]) -> RolloutFigures:
-        """Of several workers or calls; seconds are theirs together, slots those of the largest."""
+        """Of several workers or calls; seconds are theirs together, slots those of the largest,
+        each notice is there once."""
         parts = list(figures)
-        summed = {f.name: sum(getattr(part, f.name) for part in parts) for f in fields(cls)}
-        return cls(**{**summed, "slots": max((part.slots for part in parts), default=0)})
+        summed = {f.name: sum(getattr(part, f.name) for part in parts) for f in fields(cls) if f.name != "notices"}
+        summed["slots"] = max((part.slots for part in parts), default=0)
+        # Workers of one kind have the same to say.
+        return cls(**summed, notices=tuple(dict.fromkeys(n for part in parts for n in part.notices)))

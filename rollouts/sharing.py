@@ -6,7 +6,6 @@ The trial decodes a few tokens both ways, with the prompts of the call, before t
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,7 +26,7 @@ _TRIAL_STEPS = 2
 
 
 class Sharing:
-    """Makes flights, shared where that is right. Says once why it is not.
+    """Whether flights are shared, and why they are not.
 
     Attributes:
         on: responses share the memory of their prompts, as far as is known.
@@ -36,12 +35,18 @@ class Sharing:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._tried: set[bool] = set()
+        self._notices: list[str] = []
         reason = why_not_planned(policy.model)
         if reason is None and not isinstance(policy.backbone, PlannedBackbone):
             reason = f"{type(policy.backbone).__name__} offers no prefill_planned"
         self.on = reason is None
         if reason is not None:
-            warnings.warn(f"each response keeps its own copy of its prompt's memory: {reason}", stacklevel=2)
+            self._notices.append(f"each response keeps its own copy of its prompt's memory: {reason}")
+
+    def take_notices(self) -> tuple[str, ...]:
+        """What has not been told yet."""
+        notices, self._notices = tuple(self._notices), []
+        return notices
 
     @property
     def shape(self) -> HeadShape:
@@ -70,10 +75,9 @@ class Sharing:
         tolerance = _TOLERANCE.get(self._policy.compute_dtype, _TOLERANCE[torch.bfloat16])
         if not difference <= tolerance:
             self.on = False
-            warnings.warn(
+            self._notices.append(
                 f"each response keeps its own copy of its prompt's memory: with a shared one, log-probabilities differ "
-                f"by {difference:.2g} nats",
-                stacklevel=2,
+                f"by {difference:.2g} nats"
             )
 
 

@@ -114,6 +114,7 @@ class TorchEngine:
             slots=rows,
             vision_encodes=call.vision.encodes,
             unique_images=call.vision.num_unique,
+            notices=self._sharing.take_notices(),
         )
 
     def _until_some_end(self, run: DecodingRun) -> list[int]:

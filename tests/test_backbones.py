@@ -189,6 +189,9 @@ def test_two_steps_of_training_and_what_is_saved_loads(name: str, folders: Path,
         overrides += [f"data.sources={{sum: {source}}}", "evaluation.before=false"]
     summary = hybrid_rl.run(config_of(name, folders, *overrides))
     assert (summary["status"], summary["steps"]) == ("completed", 2)
+    told = [warning["text"] for warning in summary["warnings"]]
+    for what in ("own copy of its prompt's memory", "padded, not packed"):  # of linear attention, each once
+        assert sum(what in text for text in told) == (name in ("minicpmv4_6", "qwen3_5_text"))
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["ratio_deviation"] < 1e-4 and first["grad_norm"] > 0
     assert evaluate_saved(open_saved(tmp_path / "run"), None) == summary["eval"]["after"]

@@ -122,7 +122,8 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
-        metrics |= step_accounting(self._run, figures, wall_s)
+        accounts, notices = step_accounting(self._run, figures, wall_s)
+        metrics |= accounts
         metrics |= collection_metrics(collected, config, version - 1)
         self._now = metrics
         self._metric = metrics.get(config.checkpoints.keep_best or "")
@@ -131,10 +132,8 @@ class Recorder:
         self._update_tokens += update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
-        for sentence in (*self._parts.step(metrics), *self._refill.step(collected)):
+        for sentence in (*notices, *self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
-        for notice in figures.notices:
-            self._warn({"step": step, "text": notice})
         if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
         self._sound(step, self._alarms.step(metrics))
@@ -237,7 +236,8 @@ class Recorder:
         run.view.stage(name, self._evaluator.responses(*of_set))
         with run.clock("evaluate"):
             found = evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
-        forget(run)
+        for notice in forget(run):
+            self._warn({"step": run.done, "text": notice})
         return found
 
     def _past_evaluations(self) -> list[tuple[int, dict[str, float]]]:
