@@ -19,7 +19,10 @@ def table(reports: Sequence[Mapping[str, Any]]) -> str:
     """A row for each case, and the machines below."""
     cases = [case for report in reports for case in report["cases"]]
     rows = [_HEAD, ("---",) * len(_HEAD), *(_row(case) for case in cases)]
-    machines = dict.fromkeys(_machine(report["machine"], report["cases"]) for report in reports)
+    by_machine: dict[str, list[Mapping[str, Any]]] = {}
+    for report in reports:
+        by_machine.setdefault(_machine(report["machine"]), []).extend(report["cases"])
+    machines = [f"{machine}{_others(cases)}." for machine, cases in by_machine.items()]
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *machines])
 
 
@@ -50,10 +53,13 @@ def gib(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} GiB"
 
 
-def _machine(machine: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> str:
+def _machine(machine: Mapping[str, Any]) -> str:
+    return f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}"
+
+
+def _others(cases: Sequence[Mapping[str, Any]]) -> str:
     others = [run["others_cores"] for case in cases for run in _runs(case) if "others_cores" in run]
-    busy = f"; other processes used at most {max(others):.2f} cores" if others else ""
-    return f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}{busy}."
+    return f"; other processes used at most {max(others):.2f} cores" if others else ""
 
 
 def _runs(case: Mapping[str, Any]) -> list[Mapping[str, float]]:

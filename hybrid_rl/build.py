@@ -18,6 +18,7 @@ from hybrid_rl.errors import RunFolderError
 from hybrid_rl.insight.live import View, make_view
 from hybrid_rl.insight.plan import describe_plan
 from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.machine.kernels import KernelChoice
 from hybrid_rl.machine.sentences import describe_kernels
 from hybrid_rl.machine.yardstick import Yardstick
 from hybrid_rl.preflight import Material, prepare
@@ -91,6 +92,7 @@ class _Start:
         checkpoint: that an interrupted run goes on from.
         admission: see `Run`.
         sentence: the same for people.
+        kernels: that the run has used so far.
     """
 
     actor: str | None
@@ -101,6 +103,7 @@ class _Start:
     sentence: str
     checkpoint: Path | None = None
     admission: AdmissionState = field(default_factory=AdmissionState)
+    kernels: KernelChoice | None = None
 
 
 @contextmanager
@@ -212,6 +215,7 @@ def _start(config: Config, folder: RunFolder, checkpoint: Checkpoint | None) -> 
             warm_up_needed=in_warm_up,
             done=0 if in_warm_up else checkpoint.step,
             admission=AdmissionState.from_json(checkpoint.admission) if checkpoint.admission else AdmissionState(),
+            kernels=KernelChoice.recorded(folder.summary().get("machine")),
             sentence=f"goes on from {path}",
             checkpoint=checkpoint.path,
         )
@@ -242,7 +246,7 @@ def _open_cluster(config: Config, stop: StopSignal) -> Cluster:
 def _start_workers(
     config: Config, cluster: Cluster, material: Material, start: _Start
 ) -> tuple[Actor, RolloutPool, RewardPool, Reference]:
-    measured = measured_first(config)
+    measured = measured_first(config, start.kernels)
     others = WorkerSetup(config=config, checkpoint=start.others, measured=measured)
     actor = Actor(cluster.start(ActorWorker, replace(others, checkpoint=start.actor)))
     rollouts = [cluster.start(RolloutWorker, others) for _ in range(config.cluster.rollout_workers)]

@@ -12,9 +12,8 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
-    # A thread that waits for the others of its process sleeps. Awake it holds the core that the one it waits for needs:
-    # beside other work on all cores, sampling's small products took 50 times as long. On a machine with nothing else to
-    # do, `active` is somewhat faster.
+    # A thread that waits for the others of its process sleeps. Awake it holds the core that the one it waits for needs,
+    # where processes share cores.
     "OMP_WAIT_POLICY": "passive",
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -65,7 +65,7 @@ def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
     multiply = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(x: Tensor) -> Tensor:
-        if x.dtype is not dtype:  # under autocast
+        if x.dtype is not dtype or torch.is_autocast_enabled("cpu"):  # which decides what dtype it is computed in
             return functional.linear(x, weight, bias)
         product: Tensor = multiply(x, packed, bias, "none", [], "")
         return product

@@ -16,6 +16,7 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.loss import token_loss
 from hybrid_rl.algorithm.normalizer import NORMALIZERS, Normalizer, token_weights
 from hybrid_rl.algorithm.schedule import wsd
+from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.records import Outcome, Rollout, Score
 
 
@@ -211,6 +212,6 @@ def _plain_rollout(ids: range, *, mode: str, group: str) -> Rollout:
 
 
 def test_wsd_rises_stays_and_falls() -> None:
-    values = [wsd(step, total=10, warmup=2, decay=4, final_scale=0.1) for step in range(1, 11)]
+    values = [wsd(step, 10, TrainConfig(warmup_steps=2, decay_fraction=0.4, final_scale=0.1)) for step in range(1, 11)]
     assert values[:6] == pytest.approx([0.5, 1, 1, 1, 1, 1])
     assert values[6:] == pytest.approx([0.1**0.25, 0.1**0.5, 0.1**0.75, 0.1])

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_run import interrupt_after
 from torch.nn.functional import linear
 
+import hybrid_rl
 from hybrid_rl.config import Config
+from hybrid_rl.errors import Interrupted
+from hybrid_rl.insight.recorder import Recorder
 from hybrid_rl.machine import cache
 from hybrid_rl.machine.kernels import PLAIN, KernelChoice, Rate
 from hybrid_rl.machine.probe import FAST, MAX_ERROR, choose, prepacked_linear, probe, relative_error
 from hybrid_rl.machine.sentences import describe_kernels
+from hybrid_rl.train import resume
 from hybrid_rl.workers import setup
 from hybrid_rl.workers.rollout import engine_arguments
 
@@ -134,6 +139,21 @@ def test_a_worker_takes_the_driver_s_figures_only_on_a_machine_like_its_own(
     assert setup.kernels_here(config, here) is here
     assert setup.kernels_here(config, replace(here, machine="elsewhere")) is own
     assert setup.kernels_here(small_config("machine.kernels=plain"), here) is PLAIN
+
+
+def test_a_resumed_run_keeps_the_kernels_that_it_began_with(
+    small_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A new measurement might choose others, whose last bits differ: the run would not be the uninterrupted one."""
+    config = small_config("machine.kernels=auto", "run.steps=2", "warmup=null", "evaluation.before=false")
+    first = KernelChoice(device="here", prepack_linears=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, "machine_kernels", lambda device: replace(first, machine=cache.fingerprint(device)))
+        interrupt_after(patch, Recorder, "step", calls=1)
+        with pytest.raises(Interrupted):
+            hybrid_rl.run(config)
+    monkeypatch.setattr(setup, "machine_kernels", lambda device: PLAIN)
+    assert resume(tmp_path / "run")["machine"]["prepack_linears"]
 
 
 def test_an_engine_hears_of_prepacking_only_if_it_asks(small_config: Callable[..., Config], tmp_path: Path) -> None:

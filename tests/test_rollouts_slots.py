@@ -110,6 +110,16 @@ class Decoder(nn.Module):
         return found
 
 
+def test_packed_weights_leave_the_dtype_to_autocast() -> None:
+    """As the trainer, who multiplies float32 weights in bfloat16 there: sampler and trainer must agree."""
+    model, x = Decoder(), torch.randn(3, 6)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(x)
+        with PackedLinears(model).applied():
+            found = model(x)
+    assert found.dtype is torch.bfloat16 and found.equal(expected)
+
+
 def test_changed_weights_are_packed_anew() -> None:
     model, x = Decoder(), torch.randn(3, 6)
     packed = PackedLinears(model)

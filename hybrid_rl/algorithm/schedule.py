@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 
-def wsd(step: int, *, total: int, warmup: int, decay: int, final_scale: float) -> float:
-    """Factor of the learning rate at a step, counted from 1.
 
-    Rises linearly over `warmup` steps, stays at 1, and falls exponentially over the last `decay` steps so that the very
-    last step has `final_scale` (linearly, if that is 0).
+class Schedule(Protocol):
+    """What the sections of a config that have a learning rate say of it.
+
+    Attributes:
+        warmup_steps: steps of linear rise.
+        decay_fraction: last fraction of all steps, in which the rate falls.
+        final_scale: factor that the decay ends at.
     """
-    rise = min(1.0, step / warmup) if warmup else 1.0
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+    @property
+    def decay_fraction(self) -> float: ...
+
+    @property
+    def final_scale(self) -> float: ...
+
+
+def wsd(step: int, total: int, schedule: Schedule) -> float:
+    """Factor of the learning rate at a step, counted from 1 to `total`.
+
+    Rises linearly, stays at 1, and falls exponentially so that the very last step has `final_scale` (linearly, if that
+    is 0).
+    """
+    rise = min(1.0, step / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    decay = round(schedule.decay_fraction * total)
     into_decay = step - (total - decay)
     if decay == 0 or into_decay <= 0:
         return rise
     progress = into_decay / decay
-    fall = final_scale**progress if final_scale > 0 else 1 - progress
+    fall = schedule.final_scale**progress if schedule.final_scale > 0 else 1 - progress
     return rise * fall

@@ -77,27 +77,7 @@ def attend_backward(
             grad_BHTD, q_BHTD, k_BKSD, v_BKSD, out_BHTD, lse_BHT, 0.0, causal, scale=scale
         )
         return dq, dk, dv
-    if has_cuda_flash(q_BHTD):
-        # Without dropout the state of the random numbers is not read; dense rows have no offsets.
-        unread = torch.empty(2, dtype=torch.uint64, device=q_BHTD.device)
-        dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            grad_BHTD.contiguous(),
-            q_BHTD,
-            k_BKSD,
-            v_BKSD,
-            out_BHTD,
-            lse_BHT.contiguous(),
-            None,
-            None,
-            q_BHTD.shape[2],
-            k_BKSD.shape[2],
-            0.0,
-            causal,
-            unread,
-            unread,
-            scale=scale,
-        )
-        return dq, dk, dv
+    # On a GPU, what its flash attention reads goes through `flash_by_offsets`.
     return attend_plainly_backward(grad_BHTD, q_BHTD, k_BKSD, v_BKSD, out_BHTD, lse_BHT, scale=scale, causal=causal)
 
 

@@ -67,10 +67,7 @@ class DigitStrips:
             raise ConfigError(
                 f"data source '{name}': min_digits {min_digits} is above max_digits {max_digits}; swap or change them"
             )
-        if not isinstance(wrong_digit_rate, int | float) or not 0 <= wrong_digit_rate <= 1:
-            raise ConfigError(
-                f"data source '{name}': wrong_digit_rate is {wrong_digit_rate!r}; it is a chance, from 0 to 1"
-            )
+        check_chance(name, "wrong_digit_rate", wrong_digit_rate)
         self._name = name
         self._split: Split = split
         self._seed = seed
@@ -107,10 +104,12 @@ class DigitStrips:
         """The digits that answer and thought speak of."""
         # A stream of its own, so that the images are the same whatever the rate.
         chance = random.Random(stable_seed("wrong digits", self._split, self._seed, self._task, index))
-        return [
-            (digit + chance.randrange(1, 10)) % 10 if chance.random() < self._wrong_digit_rate else digit
-            for digit in digits
-        ]
+        return with_slips(digits, self._wrong_digit_rate, chance)
+
+
+def with_slips(digits: Sequence[int], rate: float, chance: random.Random) -> list[int]:
+    """The digits, each replaced by a wrong one with probability `rate`."""
+    return [(digit + chance.randrange(1, 10)) % 10 if chance.random() < rate else digit for digit in digits]
 
 
 @lru_cache(maxsize=2)
@@ -173,3 +172,9 @@ def check_least(name: str, key: str, value: object, least: int) -> None:
     """Raise a ConfigError unless an argument of a source is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"data source '{name}': {key} is {value!r}; it must be a whole number of at least {least}")
+
+
+def check_chance(name: str, key: str, value: object) -> None:
+    """Raise a ConfigError unless an argument of a source is a number from 0 to 1."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"data source '{name}': {key} is {value!r}; it is a chance, from 0 to 1")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from hybrid_rl.data.digits import check_choice, check_least, digit_images, draw_strip
+from hybrid_rl.data.digits import check_chance, check_choice, check_least, digit_images, draw_strip, with_slips
 from hybrid_rl.errors import ConfigError
 from hybrid_rl.images import inline_png
 from hybrid_rl.protocols import Split
@@ -59,10 +59,7 @@ class Measurements:
             raise ConfigError(f"data source '{name}': forms is empty; choose some of {', '.join(FORMS)}")
         for form in forms:
             check_choice(name, "form", form, FORMS)
-        if not isinstance(wrong_digit_rate, int | float) or not 0 <= wrong_digit_rate <= 1:
-            raise ConfigError(
-                f"data source '{name}': wrong_digit_rate is {wrong_digit_rate!r}; it is a chance, from 0 to 1"
-            )
+        check_chance(name, "wrong_digit_rate", wrong_digit_rate)
         self._name = name
         self._split: Split = split
         self._seed = seed
@@ -85,10 +82,7 @@ class Measurements:
         kind, form = chance.choice(list(KINDS)), chance.choice(self._forms)
         # A stream of its own, so that images and wordings are the same whatever the rate.
         slips = random.Random(stable_seed("wrong measurement", self._split, self._seed, index))
-        claimed = [
-            (digit + slips.randrange(1, 10)) % 10 if slips.random() < self._wrong_digit_rate else digit
-            for digit in digits
-        ]
+        claimed = with_slips(digits, self._wrong_digit_rate, slips)
         return Prompt(
             id=f"measure/{self._split}/{index:06d}",
             source=self._name,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from hybrid_rl.insight import formats
-from hybrid_rl.insight.comparison import finite, mapping
+from hybrid_rl.insight.comparison import finite
 from hybrid_rl.insight.names import WORKING_PHASES
 from hybrid_rl.insight.recorded import RecordedRun
 from hybrid_rl.machine.kernels import KernelChoice
@@ -33,18 +32,11 @@ def phase_table(run: RecordedRun) -> list[list[str]]:
 
 def machine_sentences(run: RecordedRun) -> list[str]:
     """What the probe of the machine found and chose; empty for a run that did not record it."""
-    found = _kernels(mapping(run.summary.get("machine")))
+    found = KernelChoice.recorded(run.summary.get("machine"))
     if found is None:
         return []
     name = [found.device] if found.device else []
     return [*name, *(sentence for _, sentence in describe_kernels(found))]
-
-
-def _kernels(recorded: Mapping[str, Any]) -> KernelChoice | None:
-    try:
-        return KernelChoice.from_json(recorded)
-    except (KeyError, TypeError):  # not recorded, or by another version
-        return None
 
 
 def _mean(run: RecordedRun, name: str) -> float | None:

@@ -91,6 +91,14 @@ class KernelChoice:
         rates = tuple(Rate(**rate) for rate in value["rates"])
         return cls(**{**value, "rates": rates, "refused": tuple(value["refused"])})
 
+    @classmethod
+    def recorded(cls, value: Any) -> KernelChoice | None:
+        """What a summary holds; None where nothing, or something of another version, was recorded."""
+        try:
+            return cls.from_json(value)
+        except (KeyError, TypeError):
+            return None
+
 
 PLAIN = KernelChoice(device="")
 """What torch does by itself."""

@@ -69,11 +69,7 @@ def train_preference(
         for step in range(1, config.steps + 1):
             batch = [pairs[next(order)] for _ in range(config.batch_size)]
             figures.append(_accumulate_gradient(model, batch, config.max_tokens_per_micro_batch))
-            decay = round(config.decay_fraction * config.steps)
-            scale = wsd(
-                step, total=config.steps, warmup=config.warmup_steps, decay=decay, final_scale=config.final_scale
-            )
-            optimizer.step(scale)
+            optimizer.step(wsd(step, config.steps, config))
     return figures
 
 

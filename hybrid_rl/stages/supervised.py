@@ -68,15 +68,7 @@ class SupervisedStage:
                 loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()
                 loss.backward()
                 total += loss.item()
-        self.optimizer.step(
-            wsd(
-                step,
-                total=config.steps,
-                warmup=config.warmup_steps,
-                decay=round(config.decay_fraction * config.steps),
-                final_scale=config.final_scale,
-            )
-        )
+        self.optimizer.step(wsd(step, config.steps, config))
         return total
 
     def _batch(self, step: int) -> tuple[list[Row], list[str]]:

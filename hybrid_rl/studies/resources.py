@@ -8,10 +8,10 @@ from hybrid_rl.config import Config
 from hybrid_rl.preflight import Material
 
 SMALL_MODEL = 20_000_000
-"""Parameters up to which runs stand side by side, with one thread each. A second thread gains less than a second run:
-it made a decoder of 135 million parameters 1.3 times as fast when sampling and 1.6 times when training, two cores of a
-laptop, and smaller ones gain less. What speaks against more runs is memory: beyond this size the optimizer, reference
-and activations of a run take gigabytes, and it is the user who knows how many fit (`--jobs`)."""
+"""Parameters up to which runs stand side by side, with one thread each: products this small leave a second thread
+little to do, a second run all of it. A judgement, not a measured limit. What speaks against more runs is memory: beyond
+this size the optimizer, reference and activations of a run take gigabytes, and it is the user who knows how many fit
+(`--jobs`)."""
 CORES_A_RUN = 2
 """Cores of a run of a larger model: those of a small laptop."""
 

@@ -78,19 +78,10 @@ class ActorWorker:
         """Train on the groups of a step and return the new version with what was measured."""
         config = self._config.train
         with training_mode(self._policy), self._own_randomness(), self._kernels.matmul():
-            figures = grpo_update(
-                self._policy, self._grpo_optimizer(), groups, reference, config, self._rules, self._schedule()
-            )
+            scale = wsd(self._version + 1, self._config.run.steps, config)
+            figures = grpo_update(self._policy, self._grpo_optimizer(), groups, reference, config, self._rules, scale)
         self._version += 1
         return self._version, figures
-
-    def _schedule(self) -> float:
-        """Factor of the learning rate in the coming update."""
-        train, steps = self._config.train, self._config.run.steps
-        decay = round(train.decay_fraction * steps)
-        return wsd(
-            self._version + 1, total=steps, warmup=train.warmup_steps, decay=decay, final_scale=train.final_scale
-        )
 
     def reference_logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
         """As `ReferenceWorker.logprobs`, by the weights under the adapter. Only with `model.lora`."""

@@ -66,12 +66,17 @@ def kernels_here(config: Config, measured: KernelChoice | None = None) -> Kernel
     return machine_kernels(device)
 
 
-def measured_first(config: Config) -> KernelChoice:
-    """`kernels_here` with the threads of a worker, before workers start: together they would disturb each other."""
+def measured_first(config: Config, recorded: KernelChoice | None = None) -> KernelChoice:
+    """`kernels_here` with the threads of a worker, before workers start: together they would disturb each other.
+
+    Args:
+        recorded: of a run that goes on, what it has used so far. It is kept on a machine like the former one, though
+            another measurement might choose otherwise: kernels differ in their last bits.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(config.cluster.threads_per_worker or usable_cores())
     try:
-        return kernels_here(config)
+        return kernels_here(config, recorded)
     finally:
         torch.set_num_threads(before)
 
