@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
+from hybrid_rl.backbones.lean_layers import lean_layers
 from hybrid_rl.backbones.layout import Decoding
 from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.backbones.vision_memory import VisionMemory
@@ -88,9 +89,12 @@ class Policy:
 
         Sampler and trainer both use this one function, so that they agree on temperature and forbidden ids.
         """
-        logits = logits.float() / temperature
+        logits = logits.float()
+        if isinstance(temperature, Tensor) or temperature != 1:
+            logits = logits / temperature
         if self.forbidden_ids:
-            logits[..., list(self.forbidden_ids)] = float("-inf")
+            forbidden = torch.tensor(self.forbidden_ids, device=logits.device)
+            logits = logits.index_fill(-1, forbidden, float("-inf"))
         return torch.log_softmax(logits, dim=-1)
 
     @property
@@ -127,6 +131,8 @@ def load_policy(
     folder = _weights_folder(config, checkpoint)
     model, processor = load_folder(folder, weights_dtype) if folder else _build(config, seed, search)
     model = model.to(device=device, dtype=weights_dtype).eval()
+    if trainable:
+        lean_layers(model)
     if trainable and config.gradient_checkpointing:
         context = repeating_alike(model.get_decoder().config)
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": context})

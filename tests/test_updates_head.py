@@ -41,13 +41,17 @@ def gradients(policy: Policy, states_MD: Tensor, logprobs_M: Tensor) -> tuple[Te
 
 @pytest.mark.parametrize("kept_bytes", [2**30, 0], ids=["softmax kept", "softmax computed again"])
 @pytest.mark.parametrize("chunk", [2**24, 1000], ids=["one chunk", "chunks"])
+@pytest.mark.parametrize("shared", [None, 1.0, 0.7], ids=["temperatures", "temperature 1", "temperature 0.7"])
 def test_chunks_are_the_whole(
-    tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, chunk: int
+    tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, chunk: int, shared: float | None
 ) -> None:
     monkeypatch.setattr(head, "_KEPT_BYTES", kept_bytes)
     monkeypatch.setattr(head, "_LOGITS_AT_ONCE", chunk)
+    monkeypatch.setattr(head, "_TOKENS_AT_LEAST", 1)
     policy = replace(tiny_policy, forbidden_ids=FORBIDDEN)
     states_MD, targets_M, temperatures_M = drawn(policy)
+    if shared is not None:
+        temperatures_M = torch.full_like(temperatures_M, shared)
     logprobs_M, entropy_M = head.target_logprobs(policy, states_MD, targets_M, temperatures_M)
     expected_M, expected_entropy_M = whole(policy, states_MD, targets_M, temperatures_M)
     torch.testing.assert_close(logprobs_M, expected_M)
@@ -60,6 +64,7 @@ def test_chunks_are_the_whole(
 
 def test_a_head_with_a_bias_is_asked_itself(tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "_LOGITS_AT_ONCE", 1000)
+    monkeypatch.setattr(head, "_TOKENS_AT_LEAST", 1)
     biased = torch.nn.Linear(WIDTH, tiny_policy.model.get_output_embeddings().out_features)
     monkeypatch.setattr(tiny_policy.model, "get_output_embeddings", lambda: biased)
     states_MD, targets_M, temperatures_M = drawn(tiny_policy)

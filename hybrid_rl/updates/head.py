@@ -17,8 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from hybrid_rl.policy import Policy
 
-_LOGITS_AT_ONCE = 2**24
-"""Logits of a chunk: 64 MiB in float32."""
+_LOGITS_AT_ONCE = 2**23
+"""Logits of a chunk: 32 MiB in float32. There are a few tensors of this size at a time."""
+_TOKENS_AT_LEAST = 256
+"""Of a chunk: with fewer, a large vocabulary's weights and their gradient would be read for little."""
 _KEPT_BYTES = 2**28
 """Bytes of softmax that a forward pass may keep for its backward pass."""
 
@@ -50,16 +52,17 @@ class _Plain(torch.autograd.Function):
         weight = weight_VD.to(dtype)
         size = len(states_MD) * len(weight) * dtype.itemsize
         keep = any(ctx.needs_input_grad) and size <= _KEPT_BYTES
+        shared = _shared(temperatures_M)
         logprobs, entropies, kept = [], [], []
         for states, targets, temperatures in _chunks(len(weight), states_MD, targets_M, temperatures_M):
-            logprobs_MV = policy.logprobs(states.to(dtype) @ weight.T, temperatures[:, None])
+            logprobs_MV = policy.logprobs(states.to(dtype) @ weight.T, shared or temperatures[:, None])
             logprobs.append(logprobs_MV.gather(1, targets[:, None])[:, 0])
             probs_MV = logprobs_MV.exp()
             entropies.append(_entropy(logprobs_MV, probs_MV))
             if keep:
                 kept.append(probs_MV.to(dtype))
         ctx.save_for_backward(states_MD, weight_VD, targets_M, temperatures_M, *kept)
-        ctx.policy = policy
+        ctx.policy, ctx.shared = policy, shared
         logprobs_M, entropy_M = torch.cat(logprobs), torch.cat(entropies)
         ctx.mark_non_differentiable(entropy_M)
         return logprobs_M, entropy_M
@@ -76,13 +79,16 @@ class _Plain(torch.autograd.Function):
         chunks = _chunks(len(weight), states_MD, targets_M, temperatures_M, grad_M)
         for i, (states, targets, temperatures, grad) in enumerate(chunks):
             states = states.to(dtype)
-            probs_MV = kept[i] if kept else policy.logprobs(states @ weight.T, temperatures[:, None]).exp()
-            # d log p(target) / d logits = (1 at the target - p) / temperature.
+            by = ctx.shared or temperatures[:, None]
+            probs_MV = kept[i].float() if kept else policy.logprobs(states @ weight.T, by).exp_()
+            # d log p(target) / d logits = (1 at the target - p) / temperature. What was kept is used up.
             slope_M1 = (grad / temperatures)[:, None]
-            logits_grad_MV = (probs_MV * -slope_M1).scatter_add_(1, targets[:, None], slope_M1).to(dtype)
+            logits_grad_MV = probs_MV.mul_(-slope_M1).scatter_add_(1, targets[:, None], slope_M1).to(dtype)
             if to_states:
                 states_grads.append(logits_grad_MV @ weight)
-            if weight_grad is not None:
+            if weight_grad is not None and weight_grad.dtype is dtype:
+                weight_grad.addmm_(logits_grad_MV.T, states)
+            elif weight_grad is not None:
                 weight_grad += logits_grad_MV.T @ states
         states_grad = torch.cat(states_grads).to(states_MD.dtype) if to_states else None
         return states_grad, weight_grad, None, None, None
@@ -109,11 +115,17 @@ def _by_module(
     return torch.cat([logprobs for logprobs, _ in found]), torch.cat([entropy for _, entropy in found])
 
 
+def _shared(temperatures_M: Tensor) -> float | None:
+    """The temperature of all tokens; None where they differ."""
+    first = temperatures_M[:1]
+    return float(first) if len(first) and bool((temperatures_M == first).all()) else None
+
+
 def _chunks(vocabulary: int, *tensors: Tensor) -> Any:
-    rows = max(1, _LOGITS_AT_ONCE // vocabulary)
+    rows = max(_TOKENS_AT_LEAST, _LOGITS_AT_ONCE // vocabulary)
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def _entropy(logprobs_MV: Tensor, probs_MV: Tensor) -> Tensor:
     """Uses up the log-probabilities. Forbidden ids have -inf there and add nothing: 0 * -inf must read as 0."""
-    return -torch.linalg.vecdot(probs_MV, logprobs_MV.clamp_(min=-1e4))
+    return logprobs_MV.clamp_(min=-1e4).mul_(probs_MV).sum(-1).neg_()
