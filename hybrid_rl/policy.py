@@ -15,8 +15,8 @@ from torch.nn import Parameter
 
 from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
-from hybrid_rl.backbones.lean_layers import lean_layers
 from hybrid_rl.backbones.layout import Decoding
+from hybrid_rl.backbones.lean_layers import lean_layers
 from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.chat_format import TemplateChatFormat
