@@ -89,12 +89,9 @@ class Policy:
 
         Sampler and trainer both use this one function, so that they agree on temperature and forbidden ids.
         """
-        logits = logits.float()
-        if isinstance(temperature, Tensor) or temperature != 1:
-            logits = logits / temperature
+        logits = logits.float() if isinstance(temperature, float) and temperature == 1 else logits.float() / temperature
         if self.forbidden_ids:
-            forbidden = torch.tensor(self.forbidden_ids, device=logits.device)
-            logits = logits.index_fill(-1, forbidden, float("-inf"))
+            logits = logits.index_fill(-1, torch.tensor(self.forbidden_ids, device=logits.device), float("-inf"))
         return torch.log_softmax(logits, dim=-1)
 
     @property

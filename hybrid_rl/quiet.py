@@ -1,4 +1,4 @@
-"""Libraries that would phone home, draw bars or warn about nothing are told not to. Call before they are imported."""
+"""Libraries that would phone home, draw bars, warn about nothing or hoard are told not to, before they are imported."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ _ENVIRONMENT = {
     # A thread that waits for the others of its process sleeps. Awake it holds the core that the one it waits for needs,
     # where processes share cores.
     "OMP_WAIT_POLICY": "passive",
+    # oneDNN compiles a product for each number of rows, half a MiB each, and keeps 1,024 of them; torch's binding keeps
+    # as many beside them. Batches here have ever new numbers of rows, and compiling again costs what looking up does.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
