@@ -63,7 +63,8 @@ MODE_METRICS: dict[str, str] = {
     "unscored": "share of responses without a score",
     "few_scored": "share of groups with fewer than two scored responses (advantage 0)",
     "entropy": "mean entropy of the policy at trained tokens, nats",
-    "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
+    "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats; not where a step "
+    "trains nothing in the mode",
     "clip_fraction": "share of trained tokens where the clip is active",
     "importance_weight": "with `train.async_steps`: mean importance weight of trained tokens",
     "importance_capped": "share of trained tokens whose importance weight is at its bound",

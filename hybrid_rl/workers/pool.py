@@ -17,6 +17,7 @@ from hybrid_rl.scoring.stages import STAGES, Stage
 from hybrid_rl.scoring.summing import sum_up
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures
+from hybrid_rl.updates.trained_only import of_trained
 from hybrid_rl.workers.broadcast import BroadcastWeights, can_broadcast, join
 from hybrid_rl.workers.cluster import Cluster, Handle, Pending, gather
 from hybrid_rl.workers.flight import Flight, StreamedFlight
@@ -205,7 +206,7 @@ class Reference(Protocol):
         ...
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        """Log-probability of each token of each sample of each group, in nats."""
+        """Log-probability of each token of each sample of each group, in nats; empty where nothing is trained."""
         ...
 
     def take_figures(self) -> ForwardFigures:
@@ -226,8 +227,7 @@ class SeparateReference:
         weights.send_to([self._handle])
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
-        return found
+        return of_trained(groups, lambda trained: self._handle.call("logprobs", trained).result())
 
     def take_figures(self) -> ForwardFigures:
         found: ForwardFigures = self._handle.call("take_figures").result(interruptible=False)
@@ -247,7 +247,7 @@ class AdapterOff:
         return None
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        return self._actor.reference_logprobs(groups)
+        return of_trained(groups, self._actor.reference_logprobs)
 
     def take_figures(self) -> ForwardFigures:
         return self._actor.take_reference_figures()
