@@ -131,7 +131,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
-        if rollouts.join(actor):
+        if rollouts.join(actor, config.cluster.broadcast_timeout_s):
             view.note("weights      from GPU to GPU by broadcast")
         yardstick = actor.yardstick()
         for topic, sentence in describe_kernels(yardstick.kernels):

@@ -63,12 +63,16 @@ class RolloutPool:
         pending = [handle.call("generate_judged", share, early) for handle, share in shares]
         return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt)
 
-    def join(self, actor: Actor) -> bool:
-        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have."""
+    def join(self, actor: Actor, timeout_s: float) -> bool:
+        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have.
+
+        Args:
+            timeout_s: how long one of them waits for the others.
+        """
         handles = (actor.handle, *self._handles)
         if self._ahead or not can_broadcast(gather([handle.call("device_identity") for handle in handles])):
             return False
-        join(actor.handle, self._handles)
+        join(actor.handle, self._handles, timeout_s)
         self._broadcasts = True
         return True
 
