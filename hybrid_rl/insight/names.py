@@ -27,7 +27,8 @@ PHASES = ("generate", "score", "reference", "update", "sync")
 """`wall_s/PHASE`: seconds of the step spent in the phase."""
 
 PHASE_FIGURES: dict[str, str] = {
-    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did",
+    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did; with "
+    "`train.async_steps`, of sampling: a second that its workers worked",
     "padding": "share of the positions that went through the model without a token",
     "peak_share": "matrix products of the decoder a second, as a share of the best rate that the machine was measured "
     "to reach; without attention and vision tower",

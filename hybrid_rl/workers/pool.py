@@ -49,9 +49,7 @@ class RolloutPool:
         return spread_over(self._handles, "generate", groups)
 
     def take_figures(self) -> RolloutFigures:
-        """What the workers have done since they were asked last; nothing where they run ahead and would let us wait."""
-        if self._ahead:
-            return RolloutFigures()
+        """What the workers have done since they were asked last, but for what was launched: its flight tells that."""
         return RolloutFigures.total(gather([handle.call("take_figures") for handle in self._handles]))
 
     def launch(self, requests: Sequence[Request], rewards: RewardPool) -> Flight:
@@ -59,9 +57,10 @@ class RolloutPool:
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         shares, early = dealt(self._handles, groups), rewards.early
         if early is None or not self._cluster.overlaps:
-            return Flight([handle.call("generate", share) for handle, share in shares], self._loading, rewards)
+            pending = [handle.call("generate", share) for handle, share in shares]
+            return Flight(pending, self._loading, rewards, figures=_figures_of(shares))
         pending = [handle.call("generate_judged", share, early) for handle, share in shares]
-        return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt)
+        return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt, figures=_figures_of(shares))
 
     def join(self, actor: Actor, timeout_s: float) -> bool:
         """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have.
@@ -84,6 +83,11 @@ class RolloutPool:
             BroadcastWeights(weights.actor).send_to(self._handles)
         else:
             weights.send_to(self._handles)
+
+
+def _figures_of(shares: Sequence[tuple[Handle, list[Any]]]) -> list[Pending]:
+    """Asked for right behind the rollouts, of the same workers: they speak of these and of nothing else."""
+    return [handle.call("take_figures") for handle, _ in shares]
 
 
 class RewardPool:
