@@ -12,7 +12,7 @@ waits for it; rollouts of the newest weights are sampled again, and are the same
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -125,3 +125,16 @@ def stored_figures(folder: Path) -> dict[int, list[RolloutFigures]]:
     path = folder / FIGURES_FILE
     found = read_json(path) if path.is_file() else {}
     return {int(step): [RolloutFigures.from_json(part) for part in parts] for step, parts in found.items()}
+
+
+def resampled(stored: Collection[int], *, done: int, steps: int, last: int) -> str | None:
+    """What to tell of a run that goes on after `done` steps, though older weights would have sampled what follows, and
+    have not: its config has changed since, or a worker had died."""
+    missing = sorted(set(range(done + 1, min(done + steps, last) + 1)) - set(stored)) if done else []
+    if not missing:
+        return None
+    some = f"step {missing[0]}" if len(missing) == 1 else f"steps {missing[0]} to {missing[-1]}"
+    return (
+        f"the checkpoint holds no rollouts of {some}, so that the present weights sample them: the run goes on, but "
+        f"not exactly as it would have gone on by itself"
+    )

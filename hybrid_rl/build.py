@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybrid_rl.ahead import Ahead, stored_figures, stored_rollouts
+from hybrid_rl.ahead import Ahead, resampled, stored_figures, stored_rollouts
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
@@ -272,6 +272,9 @@ def _ahead(
     """The rollouts of coming steps, with those that an interrupted run had asked for."""
     stored = stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {}
     steps, last = config.train.async_steps, config.run.steps
+    sentence = resampled(stored, done=start.done, steps=steps, last=last)
+    if sentence is not None:
+        view.note(f"{'warning':<12} {sentence}")
     figures = stored_figures(start.checkpoint) if start.checkpoint else {}
     return Ahead(dealer, rollouts, rewards, steps=steps, last=last, stored=stored, figures=figures)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_run import BARE, assert_same_run, interrupt_after, metrics, rows, summary
 
 import hybrid_rl
-from hybrid_rl.ahead import FILE, stored_rollouts
+from hybrid_rl.ahead import FILE, resampled, stored_rollouts
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.estimators import BUILT_IN, load_estimator
 from hybrid_rl.algorithm.importance import truncated_importance
@@ -231,12 +231,34 @@ def test_stored_rollouts_of_another_config_are_refused(ahead: Path, tmp_path: Pa
     assert stored_rollouts(ahead, dealer, material.format) == {}
 
 
-def test_a_run_that_ends_early_keeps_nothing_of_the_coming_steps(
-    small_config: Callable[..., Config], tmp_path: Path
+def test_a_run_whose_limit_is_raised_after_it_was_reached_goes_on_exactly(
+    ahead: Path, small_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    found = hybrid_rl.run(small_config(*FAST, "train.async_steps=1", "run.max_update_tokens=1"))
-    assert (found["status"], found["steps"]) == ("completed", 1)
-    assert not list((tmp_path / "run" / "checkpoints").glob(f"*/{FILE}"))
+    """The limit ends it after step 2; the evaluation behind that is interrupted, so that it may go on."""
+    folder, limit = tmp_path / "run", 1 + sum(metrics(ahead)[0][f"update_tokens/{mode}"] for mode in ("short", "long"))
+    ended = ["train.async_steps=2", f"run.max_update_tokens={limit}", "evaluation.after=true"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, Recorder, "checkpoint", calls=3)
+        with pytest.raises(Interrupted, match="stopped after step 2"):
+            hybrid_rl.run(small_config(*FAST, *ended))
+    config = (folder / "config.yaml").read_text()
+    raised = config.replace(f"max_update_tokens: {limit}", "max_update_tokens: null").replace(
+        "  after: true", "  after: false"
+    )
+    assert len(raised) != len(config)
+    (folder / "config.yaml").write_text(raised)
+    resume(folder)
+    assert_same_run(folder, ahead, steps=4)
+
+
+def test_a_run_that_cannot_go_on_exactly_says_so() -> None:
+    """Older weights would have sampled the next steps, two ahead, and are gone."""
+    assert resampled({3, 4}, done=2, steps=2, last=9) is None
+    assert resampled({}, done=2, steps=2, last=2) is None
+    assert resampled({}, done=0, steps=2, last=9) is None, "before the first update the weights are the same"
+    assert resampled({}, done=2, steps=0, last=9) is None
+    assert "holds no rollouts of step 4, so" in (resampled({3}, done=2, steps=2, last=9) or "")
+    assert "holds no rollouts of steps 3 to 5, so" in (resampled({}, done=2, steps=3, last=9) or "")
 
 
 def test_sampling_is_accounted_for_in_the_step_that_trains_on_it(ahead: Path) -> None:

@@ -216,8 +216,7 @@ class Recorder:
 
     def _save(self, folder: str) -> None:
         self._run.actor.save(folder)
-        if not self.stopped:  # a run that ends early needs nothing of the coming steps
-            self._run.ahead.save(Path(folder), self._run.done)
+        self._run.ahead.save(Path(folder), self._run.done)
 
     def finish(self) -> dict[str, Any]:
         self._write_summary("completed")
