@@ -19,11 +19,17 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import batches_of, check_budget, group_logprobs, group_rows, response_logprobs
+from hybrid_rl.updates.forward import (
+    batches_of,
+    check_budget,
+    forms_of,
+    group_logprobs,
+    group_rows,
+    response_logprobs,
+)
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
-from hybrid_rl.updates.self_check import packs
 from hybrid_rl.updates.trained_only import of_trained
 from hybrid_rl.updates.vision_once import vision_once
 
@@ -133,7 +139,7 @@ def accumulate_gradient(
         for batch in batches:
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
-    figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
+    figures.forward.add(rows, batches, vision, packed=forms_of(policy, rows, batches))
     figures.notices += policy.packing.take_notices()
 
 
