@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybrid_rl.ahead import Ahead, stored_rollouts
+from hybrid_rl.ahead import Ahead, resampled, stored_figures, stored_rollouts
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.grouping import Grouping, make_grouping
@@ -131,7 +131,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
         # Workers answer once they are up; what cannot be loaded or built is found before there is a folder.
         for workers in (actor, rollouts, reference, rewards):
             workers.ready()
-        if rollouts.join(actor):
+        if rollouts.join(actor, config.cluster.broadcast_timeout_s):
             view.note("weights      from GPU to GPU by broadcast")
         yardstick = actor.yardstick()
         for topic, sentence in describe_kernels(yardstick.kernels):
@@ -153,14 +153,7 @@ def open_run(config: Config, resume: RunFolder | None = None) -> Iterator[Run]:
             actor=actor,
             rollouts=rollouts,
             rewards=rewards,
-            ahead=Ahead(
-                dealer,
-                rollouts,
-                rewards,
-                steps=config.train.async_steps,
-                last=config.run.steps,
-                stored=stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {},
-            ),
+            ahead=_ahead(config, dealer, rollouts, rewards, material, start, view),
             reference=reference,
             view=view,
             stop=stop,
@@ -265,6 +258,25 @@ def _start_workers(
     beside = [host.handle for host in hosts.values()]
     pool = RolloutPool(cluster, rollouts, ahead=config.train.async_steps > 0)
     return actor, pool, RewardPool(rewards, config.rewards, stages, beside), reference
+
+
+def _ahead(
+    config: Config,
+    dealer: Dealer,
+    rollouts: RolloutPool,
+    rewards: RewardPool,
+    material: Material,
+    start: _Start,
+    view: View,
+) -> Ahead:
+    """The rollouts of coming steps, with those that an interrupted run had asked for."""
+    stored = stored_rollouts(start.checkpoint, dealer, material.format) if start.checkpoint else {}
+    steps, last = config.train.async_steps, config.run.steps
+    sentence = resampled(stored, done=start.done, steps=steps, last=last)
+    if sentence is not None:
+        view.note(f"{'warning':<12} {sentence}")
+    figures = stored_figures(start.checkpoint) if start.checkpoint else {}
+    return Ahead(dealer, rollouts, rewards, steps=steps, last=last, stored=stored, figures=figures)
 
 
 def _short(path: Path) -> str:

@@ -12,6 +12,7 @@ from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.refill import vacancies
 from hybrid_rl.algorithm.selection import select
 from hybrid_rl.records import Rollout, Score
+from hybrid_rl.rollout_figures import RolloutFigures
 
 if TYPE_CHECKING:
     from hybrid_rl.build import Run
@@ -28,6 +29,8 @@ class Collected:
         rounds: how often the step has sampled again.
         hidden_s: seconds of scoring that were over before anybody waited for them, because rollouts were scored as they
             finished.
+        sampling: what the rollout engines did for the groups, whenever that was.
+        sampling_s: seconds that they worked: of the busiest worker, over all rounds.
         missing: groups by mode that were dropped in the last round, so that nothing has replaced them.
     """
 
@@ -35,6 +38,8 @@ class Collected:
     admission: AdmissionState
     rounds: int
     hidden_s: float
+    sampling: RolloutFigures
+    sampling_s: float
     missing: Mapping[str, int]
 
 
@@ -48,12 +53,15 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
     rollouts: list[Rollout] = []
     scores: list[Score] = []
     spare_used, places, rounds = run.admission.spare_used, run.config.train.prompts_per_step, 0
-    hidden_s = 0.0
+    sampling: list[RolloutFigures] = []
+    hidden_s = sampling_s = 0.0
     with clock("generate"):
         flight = run.ahead.take(step)
     while True:
         with clock("generate"):
-            new = flight.rollouts()
+            new, figures = flight.rollouts(), flight.figures()
+        sampling += figures
+        sampling_s += max((of_worker.seconds for of_worker in figures), default=0.0)
         with clock("score"):
             rollouts += new
             scores += flight.scores()
@@ -73,5 +81,7 @@ def collect(run: Run, step: int, clock: PhaseClock) -> Collected:
         admission=replace(admission, spare_used=spare_used),
         rounds=rounds,
         hidden_s=hidden_s,
+        sampling=RolloutFigures.total(sampling),
+        sampling_s=sampling_s,
         missing=Counter(group.mode for group in groups if group.dropped and group.name in last),
     )

@@ -38,6 +38,10 @@ class WorkerDied(RuntimeError):
     """The process of a worker ended by itself: printed as one sentence, exit code 1. No fault of the input."""
 
 
+class BroadcastBroken(WorkerDied):
+    """A worker waited in vain for another one of a broadcast; which one has died, if one has, it cannot know."""
+
+
 class Interrupted(BaseException):
     """The user asked to stop (Ctrl-C or SIGTERM). Not an `Exception`, so that no handler swallows it."""
 

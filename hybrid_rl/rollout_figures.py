@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,18 @@ class RolloutFigures:
     def mean_rows(self) -> float:
         """Rows of a decoding pass, on average."""
         return self.row_steps / self.decode_steps if self.decode_steps else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """That the engine worked."""
+        return self.prefill_seconds + self.decode_seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> RolloutFigures:
+        return cls(**{**found, "notices": tuple(found["notices"])})
 
     @classmethod
     def total(cls, figures: Iterable[RolloutFigures]) -> RolloutFigures:

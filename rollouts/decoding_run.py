@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from hybrid_rl.rollout_figures import RolloutFigures
-from rollouts.flight import Flight
 from rollouts.responses import Responses
+from rollouts.row_decoder import RowDecoder
 from rollouts.slots import Slots
 
 
@@ -21,8 +21,8 @@ class DecodingRun:
     group_of: the group of each response, by number.
     """
 
-    def __init__(self, flight: Flight, slots: Slots, responses: Responses, group_of: Sequence[int]) -> None:
-        self._flight, self._slots, self._responses, self._group_of = flight, slots, responses, group_of
+    def __init__(self, decoder: RowDecoder, slots: Slots, responses: Responses, group_of: Sequence[int]) -> None:
+        self._decoder, self._slots, self._responses, self._group_of = decoder, slots, responses, group_of
         self._tokens_B = torch.empty(0, dtype=torch.long)
         self._steps = self._row_steps = 0
         self._prefill_s = self._total_s = 0.0
@@ -39,24 +39,24 @@ class DecodingRun:
     def figures(self) -> RolloutFigures:
         """What the run has done so far."""
         return RolloutFigures(
-            prefill_tokens=self._flight.prefill_tokens,
+            prefill_tokens=self._decoder.prefill_tokens,
             decode_steps=self._steps,
             row_steps=self._row_steps,
-            padded_tokens=self._flight.padded_tokens,
+            padded_tokens=self._decoder.padded_tokens,
             prefill_seconds=self._prefill_s,
             decode_seconds=self._total_s - self._prefill_s,
         )
 
     def _extend(self) -> bool:
         """One token for every response in flight and for those that come now; False where there is none."""
-        flight, slots = self._flight, self._slots
+        decoder, slots = self._decoder, self._slots
         logits = []
         if slots.rows:
-            logits.append(flight.decode(self._tokens_B))
+            logits.append(decoder.decode(self._tokens_B))
             self._steps, self._row_steps = self._steps + 1, self._row_steps + len(slots.rows)
-        if new := slots.fill() if flight.joins or not slots.rows else []:
+        if new := slots.fill() if decoder.joins or not slots.rows else []:
             began = self._now()
-            logits.append(flight.admit([self._group_of[row] for row in new]))
+            logits.append(decoder.admit([self._group_of[row] for row in new]))
             self._prefill_s += self._now() - began
             self._responses.watch(slots.rows)
         if not logits:
@@ -71,7 +71,7 @@ class DecodingRun:
         ended = set(torch.nonzero(self._ended_B)[:, 0].tolist())
         rows = self._slots.rows
         keep = [b for b in range(len(rows)) if b not in ended]
-        self._flight.keep(keep, self._slots.keep(keep))
+        self._decoder.keep(keep, self._slots.keep(keep))
         self._responses.watch(self._slots.rows)
         self._tokens_B = self._tokens_B[torch.tensor(keep, dtype=torch.long, device=self._tokens_B.device)]
         return [row for b, row in enumerate(rows) if b in ended]

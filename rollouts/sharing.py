@@ -17,7 +17,7 @@ from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.policy import Policy
 from hybrid_rl.protocols import PlannedBackbone
 from hybrid_rl.templates import PromptInputs
-from rollouts.flight import Flight, PlainFlight, SharedFlight
+from rollouts.row_decoder import PlainRowDecoder, RowDecoder, SharedRowDecoder
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Nats by which a log-probability may differ between two ways to compute it, on average over what may be drawn: far
@@ -26,7 +26,7 @@ _TRIAL_STEPS = 2
 
 
 class Sharing:
-    """Whether flights are shared, and why they are not.
+    """Whether rows share the memory of their prompts, and why they do not.
 
     Attributes:
         on: responses share the memory of their prompts, as far as is known.
@@ -67,9 +67,9 @@ class Sharing:
         self._tried |= {bool(item.media) for item in inputs}
         two = sorted(inputs, key=lambda item: (not item.media, len(item.ids)))[:2]
         rows = [0, 0, len(two) - 1]
-        expected, tokens = follow(self._policy, PlainFlight(self._policy, two, vision), rows)
+        expected, tokens = follow(self._policy, PlainRowDecoder(self._policy, two, vision), rows)
         with kernels():
-            shared = SharedFlight(self._policy, self.shape, two, vision, len(rows), _TRIAL_STEPS)
+            shared = SharedRowDecoder(self._policy, self.shape, two, vision, len(rows), _TRIAL_STEPS)
             found, _ = follow(self._policy, shared, rows, tokens)
         difference = expected_difference(torch.cat(expected), torch.cat(found))
         tolerance = _TOLERANCE.get(self._policy.compute_dtype, _TOLERANCE[torch.bfloat16])
@@ -82,18 +82,18 @@ class Sharing:
 
 
 def follow(
-    policy: Policy, flight: Flight, prompts: Sequence[int], told: Sequence[Tensor] | None = None
+    policy: Policy, decoder: RowDecoder, prompts: Sequence[int], told: Sequence[Tensor] | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Log-probabilities of a few tokens of responses to prompts, each step [B, V], and the tokens that were fed [B].
 
     Args:
         told: the tokens to feed; None lets each row have a likely one of its own.
     """
-    logprobs, fed = [policy.logprobs(flight.admit(prompts), 1.0)], []
+    logprobs, fed = [policy.logprobs(decoder.admit(prompts), 1.0)], []
     for step in range(_TRIAL_STEPS):
         likely_BB = logprobs[-1].topk(len(prompts), dim=-1).indices
         fed.append(likely_BB.diagonal().clone() if told is None else told[step])
-        logprobs.append(policy.logprobs(flight.decode(fed[-1]), 1.0))
+        logprobs.append(policy.logprobs(decoder.decode(fed[-1]), 1.0))
     return logprobs, fed
 
 

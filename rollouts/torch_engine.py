@@ -2,7 +2,7 @@
 
 A response that ends leaves its slot to the next one at once. The prompt of a group goes through the model once, its
 images through the vision tower once a call, whoever else shows them; all responses of the group attend to one memory
-of it. A model whose layers remember in other ways decodes with its own cache (`flight.PlainFlight`).
+of it. A model whose layers remember in other ways decodes with its own cache (`row_decoder.PlainRowDecoder`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from hybrid_rl.records import Generation, Request
 from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.templates import PromptInputs
 from rollouts.decoding_run import DecodingRun
-from rollouts.flight import Flight, PlainFlight, SharedFlight
 from rollouts.prepacked import PackedLinears
 from rollouts.responses import Responses
 from rollouts.room import DEFAULT_ROWS, Demand, choose_rows, free_bytes
+from rollouts.row_decoder import PlainRowDecoder, RowDecoder, SharedRowDecoder
 from rollouts.sharing import Sharing
 from rollouts.slots import Slots
 from rollouts.thinking_budget import Budgets
@@ -101,7 +101,7 @@ class TorchEngine:
             self._sharing.try_out(call.inputs, call.vision, self._kernels)
         rows = self._rows(call)
         slots = Slots(call.group_of, [request.max_new_tokens for request in requests], rows)
-        run = DecodingRun(self._flight(call, rows), slots, responses, call.group_of)
+        run = DecodingRun(self._decoder(call, rows), slots, responses, call.group_of)
         decoded = 0
         while ended := self._until_some_end(run):
             for row in ended:
@@ -132,10 +132,10 @@ class TorchEngine:
         self._held = max(self._held, demand.num_bytes(rows))
         return rows
 
-    def _flight(self, call: _Call, rows: int) -> Flight:
+    def _decoder(self, call: _Call, rows: int) -> RowDecoder:
         if not self._sharing.on:
-            return PlainFlight(self._policy, call.inputs, call.vision)
-        return SharedFlight(self._policy, self._sharing.shape, call.inputs, call.vision, rows, call.columns)
+            return PlainRowDecoder(self._policy, call.inputs, call.vision)
+        return SharedRowDecoder(self._policy, self._sharing.shape, call.inputs, call.vision, rows, call.columns)
 
     def _kernels(self) -> contextlib.AbstractContextManager[None]:
         return self._packed.applied() if self._packed is not None else contextlib.nullcontext()

@@ -104,6 +104,17 @@ def test_no_module_is_named_like_one_of_the_standard_library() -> None:
         assert path.stem not in sys.stdlib_module_names - {"__init__"}, path
 
 
+def test_engines_and_workers_do_not_share_names() -> None:
+    """They are read side by side: one name for two classes, or two files, sends the reader to the wrong one."""
+    named: dict[str, set[str]] = {}
+    for package in ("rollouts", "hybrid_rl"):
+        files = [path for path in (REPOSITORY / package).rglob("*.py") if path.stem != "__init__"]
+        trees = [ast.parse(path.read_text()) for path in files]
+        classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        named[package] = classes | {path.stem for path in files}
+    assert not named["rollouts"] & named["hybrid_rl"]
+
+
 def test_no_file_or_function_grows_beyond_what_can_be_read() -> None:
     for path in sources():
         lines = path.read_text().splitlines()

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from test_run import BARE, assert_same_run, interrupt_after, metrics, rows, summary
 
 import hybrid_rl
-from hybrid_rl.ahead import FILE, stored_rollouts
+from hybrid_rl.ahead import FILE, resampled, stored_rollouts
 from hybrid_rl.algorithm.assignment import mode_schedule
 from hybrid_rl.algorithm.estimators import BUILT_IN, load_estimator
 from hybrid_rl.algorithm.importance import truncated_importance
@@ -26,10 +27,14 @@ from hybrid_rl.config import Config
 from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import ConfigError, Interrupted, PluginError, RunFolderError
 from hybrid_rl.insight.recorder import Recorder
+from hybrid_rl.interrupt import StopSignal
 from hybrid_rl.preflight import prepare
+from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.train import resume
 from hybrid_rl.workers.actor import ActorWorker
+from hybrid_rl.workers.cluster import InProcess, LocalCluster
 from hybrid_rl.workers.flight import Flight
+from hybrid_rl.workers.pool import RolloutPool
 from hybrid_rl.workers.rollout import RolloutWorker
 
 # --- the correction --------------------------------------------------------------------------------------------------
@@ -226,12 +231,103 @@ def test_stored_rollouts_of_another_config_are_refused(ahead: Path, tmp_path: Pa
     assert stored_rollouts(ahead, dealer, material.format) == {}
 
 
-def test_a_run_that_ends_early_keeps_nothing_of_the_coming_steps(
-    small_config: Callable[..., Config], tmp_path: Path
+def test_a_run_whose_limit_is_raised_after_it_was_reached_goes_on_exactly(
+    ahead: Path, small_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    found = hybrid_rl.run(small_config(*FAST, "train.async_steps=1", "run.max_update_tokens=1"))
-    assert (found["status"], found["steps"]) == ("completed", 1)
-    assert not list((tmp_path / "run" / "checkpoints").glob(f"*/{FILE}"))
+    """The limit ends it after step 2; the evaluation behind that is interrupted, so that it may go on."""
+    folder, limit = tmp_path / "run", 1 + sum(metrics(ahead)[0][f"update_tokens/{mode}"] for mode in ("short", "long"))
+    ended = ["train.async_steps=2", f"run.max_update_tokens={limit}", "evaluation.after=true"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, Recorder, "checkpoint", calls=3)
+        with pytest.raises(Interrupted, match="stopped after step 2"):
+            hybrid_rl.run(small_config(*FAST, *ended))
+    config = (folder / "config.yaml").read_text()
+    raised = config.replace(f"max_update_tokens: {limit}", "max_update_tokens: null").replace(
+        "  after: true", "  after: false"
+    )
+    assert len(raised) != len(config)
+    (folder / "config.yaml").write_text(raised)
+    resume(folder)
+    assert_same_run(folder, ahead, steps=4)
+
+
+def test_a_run_that_cannot_go_on_exactly_says_so() -> None:
+    """Older weights would have sampled the next steps, two ahead, and are gone."""
+    assert resampled({3, 4}, done=2, steps=2, last=9) is None
+    assert resampled({}, done=2, steps=2, last=2) is None
+    assert resampled({}, done=0, steps=2, last=9) is None, "before the first update the weights are the same"
+    assert resampled({}, done=2, steps=0, last=9) is None
+    assert "holds no rollouts of step 4, so" in (resampled({3}, done=2, steps=2, last=9) or "")
+    assert "holds no rollouts of steps 3 to 5, so" in (resampled({}, done=2, steps=3, last=9) or "")
+
+
+def test_sampling_is_accounted_for_in_the_step_that_trains_on_it(ahead: Path) -> None:
+    """Each prompt and each token of a step's responses went through the sampler once; its images were encoded once."""
+    for row in map(json.loads, (ahead / "metrics.jsonl").read_text().splitlines()):
+        assert row["encodes_per_image/generate"] == 1.0 and row["padding/generate"] == 0.0
+        assert row["forwarded_per_s/generate"] > 0
+
+
+class Counting:
+    """A rollout worker whose engine feeds a token a request."""
+
+    def __init__(self) -> None:
+        self._figures = RolloutFigures()
+
+    def generate(self, requests: list[Any]) -> list[Any]:
+        self._figures = RolloutFigures.total((self._figures, RolloutFigures(row_steps=len(requests))))
+        return requests
+
+    def take_figures(self) -> RolloutFigures:
+        found, self._figures = self._figures, RolloutFigures()
+        return found
+
+
+def test_what_an_engine_did_belongs_to_the_rollouts_that_it_did_it_for() -> None:
+    """Two steps are under way when the first is waited for, and an evaluation comes in between."""
+    pool = RolloutPool(LocalCluster(StopSignal()), [InProcess(Counting), InProcess(Counting)], ahead=True)
+    rewards: Any = SimpleNamespace(early=None)
+
+    def asked(*groups: str) -> list[Any]:
+        return [SimpleNamespace(group=group) for group in groups]
+
+    first = pool.launch(asked("a", "a", "b"), rewards)
+    second = pool.launch(asked("c", "c", "c", "d"), rewards)
+    pool.generate(asked("e", "e"))
+    assert [of_worker.row_steps for of_worker in first.figures()] == [2, 1]
+    assert [of_worker.row_steps for of_worker in second.figures()] == [3, 1]
+    assert pool.take_figures().row_steps == 2
+
+
+WORDY = """
+from dataclasses import replace
+from rollouts.torch_engine import TorchEngine
+
+
+class Wordy(TorchEngine):
+    "Says the same at every call."
+
+    def generate(self, requests):
+        made = super().generate(requests)
+        self.figures = replace(self.figures, notices=("the engine is wordy",))
+        return made
+"""
+
+
+def test_what_the_engine_has_to_say_is_told_once(small_config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "wordy.py").write_text(WORDY)
+    engine = f"rollout.engine={tmp_path}/wordy.py:Wordy"
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, Recorder, "step", calls=2)
+        with pytest.raises(Interrupted):
+            hybrid_rl.run(small_config(*FAST, "train.async_steps=1", engine))
+    resume(folder)
+    found = summary(folder)
+    assert [w for w in found["warnings"] if w["text"] == "the engine is wordy"] == [
+        {"step": 1, "text": "the engine is wordy"}
+    ]
+    assert found["steps"] == 4
 
 
 def test_mini_batches_are_clipped_against_the_beginning_of_the_step(

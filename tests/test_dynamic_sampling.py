@@ -311,6 +311,19 @@ def test_a_run_says_what_it_dropped_and_what_it_cost(refilled: Path) -> None:
             assert row[f"share_asked/{mode}"] == 0.5
 
 
+def test_the_reference_sees_only_what_is_trained(refilled: Path) -> None:
+    """As many tokens as the update, which dropped groups never reach; no KL is claimed where nothing was trained."""
+    assert any(row["dropped_tokens/short"] + row["dropped_tokens/long"] for row in metrics(refilled))
+    for row in metrics(refilled):
+        forwarded = {
+            phase: row.get(f"forwarded_per_s/{phase}", 0.0) * row.get(f"wall_s/{phase}", 0.0)
+            for phase in ("reference", "update")
+        }
+        assert forwarded["reference"] == pytest.approx(forwarded["update"])
+        for mode in ("short", "long"):
+            assert (f"kl/{mode}" in row) == (row[f"update_tokens/{mode}"] > 0)
+
+
 def test_a_run_that_could_not_replace_everything_says_so_once(refilled: Path) -> None:
     missing = [mode for mode in ("short", "long") if any(row[f"missing/{mode}"] for row in metrics(refilled))]
     found = [w["text"] for w in summary(refilled)["warnings"] if w["text"].startswith("dynamic sampling left mode")]

@@ -136,12 +136,12 @@ def test_changed_weights_are_packed_anew() -> None:
 def test_a_shared_memory_that_errs_is_not_used(tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = requests()
     expected = TorchEngine(tiny_policy).generate(wanted)
-    attend = sharing_module.SharedFlight.decode
+    attend = sharing_module.SharedRowDecoder.decode
 
-    def wrong(self: sharing_module.SharedFlight, tokens_B: torch.Tensor) -> torch.Tensor:
+    def wrong(self: sharing_module.SharedRowDecoder, tokens_B: torch.Tensor) -> torch.Tensor:
         return attend(self, tokens_B).flip(-1)
 
-    monkeypatch.setattr(sharing_module.SharedFlight, "decode", wrong)
+    monkeypatch.setattr(sharing_module.SharedRowDecoder, "decode", wrong)
     engine = TorchEngine(tiny_policy)
     same(engine.generate(wanted), expected)
     assert "log-probabilities differ by" in engine.figures.notices[0]

@@ -24,12 +24,14 @@ from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.backbones.shared_attention import ByRuns
+from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.config import Config, load_config
 from hybrid_rl.errors import ConfigError
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
-from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.forward import batches_of, forms_of, response_logprobs
+from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient
 from hybrid_rl.updates.rows import Row
 from hybrid_rl.updates.vision_once import vision_once
@@ -243,6 +245,32 @@ def test_a_pack_that_differs_is_found_out_and_not_used(folders: Path, monkeypatc
     assert torch.equal(found, expected)
     (notice,) = policy.packing.take_notices()
     assert re.search(r"of text are padded, not packed.*differ by \d", notice)
+
+
+@pytest.mark.parametrize("differing", [(), (False,), (True,), (False, True)])
+def test_nothing_over_the_budget_goes_through_the_decoder(differing: tuple[bool, ...], folders: Path) -> None:
+    """Neither in the comparison nor where text is packed and pictures are padded, or the other way about.
+
+    The budget holds the longest row and no more. Rows are learned from as if all were padded.
+    """
+    policy = loaded(folders, "tiny")
+    rows = rows_of(policy, [(5, 1, 9), (3, 3, 3, 3), (4, 4, 2), (7, 2)])
+    assert {bool(row.inputs.media) for row in rows} == {False, True}
+    expected, wanted = learned(padded(policy), rows)
+    policy.packing.trusted |= {(with_pictures, True): False for with_pictures in differing}
+    budget, forwarded = max(row.length for row in rows), list[int]()
+    layer = policy.model.get_decoder().layers[0]
+    layer.register_forward_pre_hook(lambda _, args: forwarded.append(args[0].shape[0] * args[0].shape[1]))
+    found, gradient = learned(policy, rows, budget)
+    assert max(forwarded) <= budget
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert_same(gradient, wanted)
+    batches = batches_of(policy, rows, budget)
+    forms = forms_of(policy, rows, batches)
+    assert set(forms) == {with_pictures not in differing for with_pictures in (False, True)}
+    figures = ForwardFigures()
+    figures.add(rows, batches, VisionMemory(), packed=forms)
+    assert figures.tokens + figures.padded_tokens == sum(forwarded[-len(batches) :])
 
 
 def test_gradients_are_compared_though_the_policy_was_only_looked_at_before(

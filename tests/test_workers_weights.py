@@ -206,7 +206,7 @@ def test_between_processes(small_config: Callable[..., Config], monkeypatch: pyt
             found: Mapping[str, Tensor] = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(3).items())
             sender.call("become", 5)
-            join(sender, [taker], backend="gloo")
+            join(sender, [taker], timeout_s=60, backend="gloo")
             BroadcastWeights(sender).send_to([taker])
             found = taker.call("weights").result()
             assert all(torch.equal(found[name], value) for name, value in parameters(5).items())

@@ -34,3 +34,6 @@ class ClusterConfig(Section):
     gpus_per_worker: float | None = Field(default=None, ge=0)
     """GPUs (or the share of one) that Ray sets aside for the actor and each rollout and reference worker. Unset: an
     equal share of the GPUs that Ray finds."""
+    broadcast_timeout_s: float = Field(default=60.0, gt=0)
+    """Where weights go from GPU to GPU by broadcast: seconds without a bucket of them after which a worker gives up. A
+    worker that has died is noticed at once."""

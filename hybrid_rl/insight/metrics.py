@@ -54,7 +54,7 @@ def step_metrics(
         values["share"] = sum(len(group.samples) for group in mode_groups if not group.dropped) / max(kept, 1)
         if mode in shares:
             values["share_asked"] = shares[mode]
-        if reference is not None:
+        if reference is not None and any(any(s.loss_mask) for group in mode_groups for s in group.samples):
             values["kl"] = _mean_k3(mode_groups, [reference[g] for g in chosen])
         result |= {f"{name}/{mode}": value for name, value in values.items()}
         result |= part_metrics(mode_groups, mode)
@@ -129,6 +129,8 @@ def _mean_k3(groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, 
     for group, logprobs in zip(groups, reference, strict=True):
         for sample, values in zip(group.samples, logprobs, strict=True):
             mask = np.asarray(sample.loss_mask, dtype=bool)
+            if not mask.any():  # the reference was not asked for it
+                continue
             difference = (np.asarray(values) - np.asarray(sample.rollout.generation.logprobs))[mask]
             total += float((np.exp(difference.clip(-20, 20)) - difference - 1).sum())
             count += int(mask.sum())

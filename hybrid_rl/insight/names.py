@@ -27,7 +27,8 @@ PHASES = ("generate", "score", "reference", "update", "sync")
 """`wall_s/PHASE`: seconds of the step spent in the phase."""
 
 PHASE_FIGURES: dict[str, str] = {
-    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did",
+    "forwarded_per_s": "tokens that went through the model a second, prompts as often as they did; with "
+    "`train.async_steps`, of sampling: a second that its workers worked",
     "padding": "share of the positions that went through the model without a token",
     "peak_share": "matrix products of the decoder a second, as a share of the best rate that the machine was measured "
     "to reach; without attention and vision tower",
@@ -63,7 +64,8 @@ MODE_METRICS: dict[str, str] = {
     "unscored": "share of responses without a score",
     "few_scored": "share of groups with fewer than two scored responses (advantage 0)",
     "entropy": "mean entropy of the policy at trained tokens, nats",
-    "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats",
+    "kl": "mean k3 estimate of KL(policy || reference) at trained tokens, nats; not where a step "
+    "trains nothing in the mode",
     "clip_fraction": "share of trained tokens where the clip is active",
     "importance_weight": "with `train.async_steps`: mean importance weight of trained tokens",
     "importance_capped": "share of trained tokens whose importance weight is at its bound",

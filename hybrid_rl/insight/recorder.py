@@ -22,7 +22,7 @@ from hybrid_rl.insight.metrics import step_metrics
 from hybrid_rl.insight.part_watch import PartWatch
 from hybrid_rl.insight.phase_clock import PhaseClock
 from hybrid_rl.insight.report import write_report
-from hybrid_rl.insight.run_accounting import forget, step_accounting
+from hybrid_rl.insight.run_accounting import forget, step_accounting, untold
 from hybrid_rl.insight.samples_log import sample_rows
 from hybrid_rl.insight.spending import spent, update_tokens
 from hybrid_rl.insight.thought_metrics import Markers, thought_metrics
@@ -122,7 +122,7 @@ class Recorder:
             thoughts=self._run.grouping.thoughts,
         )
         metrics |= thought_metrics(groups, self._run.grouping.thoughts, self._markers)
-        accounts, notices = step_accounting(self._run, figures, wall_s)
+        accounts, notices = step_accounting(self._run, collected, figures, wall_s)
         metrics |= accounts
         metrics |= collection_metrics(collected, config, version - 1)
         self._now = metrics
@@ -132,7 +132,8 @@ class Recorder:
         self._update_tokens += update_tokens(metrics)
         self._run.done = step
         self._run.view.step(metrics, config.run.steps)
-        for sentence in (*notices, *self._parts.step(metrics), *self._refill.step(collected)):
+        new = untold(notices, self._summary["warnings"])
+        for sentence in (*new, *self._parts.step(metrics), *self._refill.step(collected)):
             self._warn({"step": step, "text": sentence})
         if step == self._first_step and not metrics.get("lag_max"):
             self._check_on_policy(figures.ratio_deviation)
@@ -215,8 +216,7 @@ class Recorder:
 
     def _save(self, folder: str) -> None:
         self._run.actor.save(folder)
-        if not self.stopped:  # a run that ends early needs nothing of the coming steps
-            self._run.ahead.save(Path(folder), self._run.done)
+        self._run.ahead.save(Path(folder), self._run.done)
 
     def finish(self) -> dict[str, Any]:
         self._write_summary("completed")
@@ -236,7 +236,7 @@ class Recorder:
         run.view.stage(name, self._evaluator.responses(*of_set))
         with run.clock("evaluate"):
             found = evaluate(*of_set, progress=lambda done: run.view.advance(done, {}))
-        for notice in forget(run):
+        for notice in untold(forget(run), self._summary["warnings"]):
             self._warn({"step": run.done, "text": notice})
         return found
 

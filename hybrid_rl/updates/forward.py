@@ -21,10 +21,26 @@ from hybrid_rl.updates.self_check import packs
 
 
 def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
-    """Split rows into micro-batches of at most `max_tokens` tokens (a single longer row stands alone)."""
-    if packs(policy, rows):
-        return packed_batches(rows, max_tokens, policy.device)
-    return micro_batches(rows, max_tokens)
+    """Split rows into micro-batches of at most `max_tokens` tokens (a single longer row stands alone).
+
+    Rows that are packed and rows that are padded share none: a pack that went padded would be over the bound.
+    """
+    kinds = {shows: [i for i, row in enumerate(rows) if bool(row.inputs.media) == shows] for shows in (False, True)}
+    forms: dict[bool, list[int]] = {True: [], False: []}
+    for members in kinds.values():
+        forms[packs(policy, [rows[i] for i in members], max_tokens)] += members
+    batches = []
+    for packed, members in forms.items():
+        members.sort()
+        chosen = [rows[i] for i in members]
+        parts = packed_batches(chosen, max_tokens, policy.device) if packed else micro_batches(chosen, max_tokens)
+        batches += [[members[place] for place in part] for part in parts]
+    return batches
+
+
+def forms_of(policy: Policy, rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> list[bool]:
+    """For each of these micro-batches, whether it is packed."""
+    return [packs(policy, [rows[i] for i in batch]) for batch in batches]
 
 
 def response_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory | None = None) -> ResponseLogprobs:
@@ -73,7 +89,7 @@ def group_logprobs(
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[: len(rows[index].response)])
     if figures is not None:
-        figures.add(rows, batches, vision, packed=packs(policy, rows))
+        figures.add(rows, batches, vision, packed=forms_of(policy, rows, batches))
     iterator = iter(found)
     return [[next(iterator) for _ in group.samples] for group in groups]
 

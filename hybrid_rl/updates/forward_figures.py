@@ -27,17 +27,18 @@ class ForwardFigures:
     vision_encodes: int = 0
     unique_images: int = 0
 
-    def add(self, rows: Sequence[Row], batches: Sequence[Sequence[int]], vision: VisionMemory, *, packed: bool) -> None:
+    def add(
+        self, rows: Sequence[Row], batches: Sequence[Sequence[int]], vision: VisionMemory, *, packed: Sequence[bool]
+    ) -> None:
         """Count the micro-batches of these rows.
 
         Args:
-            packed: no padding, and each prompt of a micro-batch once.
+            packed: of each micro-batch: no padding, and each prompt once.
         """
-        if packed:
-            self.tokens += packed_tokens(rows, batches)
-        else:
-            own = sum(rows[i].length for batch in batches for i in batch)
-            self.tokens += own
-            self.padded_tokens += padded_tokens(rows, batches) - own
+        self.tokens += packed_tokens(rows, [batch for batch, form in zip(batches, packed, strict=True) if form])
+        padded = [batch for batch, form in zip(batches, packed, strict=True) if not form]
+        own = sum(rows[i].length for batch in padded for i in batch)
+        self.tokens += own
+        self.padded_tokens += padded_tokens(rows, padded) - own
         self.vision_encodes += vision.encodes
         self.unique_images += vision.num_unique

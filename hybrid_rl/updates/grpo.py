@@ -19,11 +19,18 @@ from hybrid_rl.algorithm.rules import LossRules
 from hybrid_rl.config.training import TrainConfig
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import Sample
-from hybrid_rl.updates.forward import batches_of, check_budget, group_logprobs, group_rows, response_logprobs
+from hybrid_rl.updates.forward import (
+    batches_of,
+    check_budget,
+    forms_of,
+    group_logprobs,
+    group_rows,
+    response_logprobs,
+)
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
-from hybrid_rl.updates.self_check import packs
+from hybrid_rl.updates.trained_only import of_trained
 from hybrid_rl.updates.vision_once import vision_once
 
 
@@ -68,13 +75,14 @@ def grpo_update(
     """Take `config.mini_batches` optimizer steps on the groups of a training step.
 
     Args:
-        reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L]; None
-            where no KL term is asked for.
+        reference_logprobs: for each group and sample, log-probabilities of its tokens under the reference [L], empty
+            where nothing is trained; None where no KL term is asked for.
         schedule: factor of the learning rate.
     """
     figures = UpdateFigures(learning_rate=config.optimizer.learning_rate * schedule)
     if rules.importance_cap is not None and config.mini_batches > 1:
-        groups = with_start(groups, group_logprobs(policy, groups, config.max_tokens_per_micro_batch))
+        budget = config.max_tokens_per_micro_batch
+        groups = with_start(groups, of_trained(groups, lambda trained: group_logprobs(policy, trained, budget)))
     for number, chosen in enumerate(mini_batches(groups, config.mini_batches)):
         step_groups = [groups[i] for i in chosen]
         reference = [reference_logprobs[i] for i in chosen] if reference_logprobs is not None else None
@@ -84,7 +92,7 @@ def grpo_update(
 
 
 def with_start(groups: Sequence[Group], logprobs: Sequence[Sequence[tuple[float, ...]]]) -> list[Group]:
-    """The groups with what the policy says of each token at the beginning of the step, nats [L]."""
+    """The groups with what the policy says of each trained sample's tokens at the beginning of the step, nats [L]."""
     return [
         replace(group, samples=tuple(replace(s, start_logprobs=v) for s, v in zip(group.samples, values, strict=True)))
         for group, values in zip(groups, logprobs, strict=True)
@@ -131,7 +139,7 @@ def accumulate_gradient(
         for batch in batches:
             output = response_logprobs(policy, [rows[i] for i in batch], vision)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
-    figures.forward.add(rows, batches, vision, packed=packs(policy, rows))
+    figures.forward.add(rows, batches, vision, packed=forms_of(policy, rows, batches))
     figures.notices += policy.packing.take_notices()
 
 

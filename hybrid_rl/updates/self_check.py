@@ -3,7 +3,7 @@ with and without a gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hybrid_rl.policy import Policy
-from hybrid_rl.updates.packed import packed_logprobs
-from hybrid_rl.updates.padded import padded_logprobs
+from hybrid_rl.updates.packed import packed_batches, packed_logprobs
+from hybrid_rl.updates.padded import micro_batches, padded_logprobs
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.vision_once import LearningVision
 
@@ -38,44 +38,60 @@ _TOLERANCES = {torch.float32: _Tolerance(1e-3, 1e-2), torch.bfloat16: _Tolerance
 """Rounding stays far below these; a token that sees what it should not, or the wrong position, does not."""
 
 
-def packs(policy: Policy, rows: Sequence[Row]) -> bool:
-    """Whether these rows are forwarded packed: the policy can be, and its first rows of their kind agreed.
+def packs(policy: Policy, rows: Sequence[Row], max_tokens: int = 0) -> bool:
+    """Whether these rows are forwarded packed: the policy can be, and its first rows of each of their kinds agreed.
 
     Who only looks, as the reference of an adapter does before the first update, has not seen whether gradients agree:
     the first rows that are learned from are compared again.
+
+    Args:
+        max_tokens: that a comparison may forward at once; 0 for no bound.
     """
-    packing = policy.packing
-    if packing.backbone is None:
-        return False
-    with_pictures, learning = any(row.inputs.media for row in rows), torch.is_grad_enabled()
+    return policy.packing.backbone is not None and all(
+        _trusted(policy, rows, with_pictures, max_tokens) for with_pictures in sorted({_shows(row) for row in rows})
+    )
+
+
+def _shows(row: Row) -> bool:
+    return bool(row.inputs.media)
+
+
+def _trusted(policy: Policy, rows: Sequence[Row], with_pictures: bool, max_tokens: int) -> bool:
+    trusted, learning = policy.packing.trusted, torch.is_grad_enabled()
     kind = (with_pictures, learning)
-    if kind not in packing.trusted:
-        known = packing.trusted.get((with_pictures, not learning))
+    if kind not in trusted:
+        known = trusted.get((with_pictures, not learning))
         settled = known is False or (known is True and not learning)
-        packing.trusted[kind] = bool(known) if settled else _agrees(policy, _sample(rows, with_pictures))
-    return packing.trusted[kind]
+        sample = [] if settled else _sample([row for row in rows if _shows(row) == with_pictures], max_tokens)
+        trusted[kind] = bool(known) if settled else _agrees(policy, sample, max_tokens)
+    return trusted[kind]
 
 
-def _sample(rows: Sequence[Row], with_pictures: bool) -> list[Row]:
-    """Few and short rows of different lengths, two to a prompt."""
+def _sample(rows: Sequence[Row], max_tokens: int) -> list[Row]:
+    """Few and short rows of different lengths, two to a prompt, cut so that these two fit into a pack."""
     shortest: dict[int, Row] = {}
     for row in rows:
-        if bool(row.inputs.media) == with_pictures:
-            known = shortest.get(id(row.inputs))
-            shortest[id(row.inputs)] = row if known is None or row.length < known.length else known
-    chosen = sorted(shortest.values(), key=lambda row: row.length)[:_PROMPTS]
-    halves = [Row(row.inputs, row.response[: (len(row.response) + 1) // 2], row.temperature) for row in chosen]
-    return [row for pair in zip(chosen, halves, strict=True) for row in pair]
+        known = shortest.get(id(row.inputs))
+        shortest[id(row.inputs)] = row if known is None or row.length < known.length else known
+    pairs = []
+    for row in sorted(shortest.values(), key=lambda row: row.length)[:_PROMPTS]:
+        room = max(1, (max_tokens - len(row.inputs.ids)) // 2) if max_tokens else len(row.response)
+        longer = row.response[:room]
+        pairs += [Row(row.inputs, ids, row.temperature) for ids in (longer, longer[: (len(longer) + 1) // 2])]
+    return pairs
 
 
-def _agrees(policy: Policy, rows: Sequence[Row]) -> bool:
+def _agrees(policy: Policy, rows: Sequence[Row], max_tokens: int) -> bool:
     """Compare, and leave a notice where the two forms differ."""
+    together = [list(range(len(rows)))]
+    apart = micro_batches(rows, max_tokens) if max_tokens else together
+    packed = packed_batches(rows, max_tokens, policy.device) if max_tokens else together
     tolerance = _TOLERANCES.get(policy.compute_dtype, _TOLERANCES[torch.bfloat16])
     with _undisturbed(policy) as probe:
         # Both see the same features, whose own gradient is not asked for.
         vision = LearningVision()
-        wanted, wanted_gradient = _measure(padded_logprobs(policy, rows, vision), probe)
-        found, gradient = _measure(packed_logprobs(policy, rows, vision), probe)
+        wanted, wanted_gradient = _measure(rows, apart, lambda some: padded_logprobs(policy, some, vision), probe)
+        found, gradient = _measure(rows, packed, lambda some: packed_logprobs(policy, some, vision), probe)
     difference = float((found - wanted).abs().max())
     share = float((gradient - wanted_gradient).norm() / wanted_gradient.norm().clamp(min=1e-12))
     # Not a number fails both.
@@ -104,12 +120,23 @@ def _undisturbed(policy: Policy) -> Iterator[list[torch.nn.Parameter]]:
         policy.model.train(training)
 
 
-def _measure(output: ResponseLogprobs, probe: Sequence[torch.nn.Parameter]) -> tuple[Tensor, Tensor]:
-    """The log-probabilities, and the gradients of their sum, as vectors."""
-    logprobs = output.logprobs_BL[output.mask_BL]
-    if not probe or not logprobs.requires_grad:
-        return logprobs.detach(), logprobs.new_zeros(1)
-    found = torch.autograd.grad(logprobs.sum(), list(probe), allow_unused=True)
-    return logprobs.detach(), torch.cat(
-        [g.flatten().float() for g in found if g is not None] or [logprobs.new_zeros(1)]
-    )
+def _measure(
+    rows: Sequence[Row],
+    batches: Sequence[Sequence[int]],
+    forward: Callable[[Sequence[Row]], ResponseLogprobs],
+    probe: Sequence[torch.nn.Parameter],
+) -> tuple[Tensor, Tensor]:
+    """The log-probabilities of the rows in order, and the gradients of their sum, as vectors."""
+    logprobs: dict[int, Tensor] = {}
+    gradients = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in probe]
+    for batch in batches:
+        output = forward([rows[i] for i in batch])
+        logprobs |= {i: output.logprobs_BL[b][output.mask_BL[b]].detach() for b, i in enumerate(batch)}
+        total = output.logprobs_BL[output.mask_BL].sum()
+        if not probe or not total.requires_grad:
+            continue
+        for gradient, part in zip(gradients, torch.autograd.grad(total, list(probe), allow_unused=True), strict=True):
+            if part is not None:
+                gradient += part
+    found = torch.cat([logprobs[i] for i in range(len(rows))])
+    return found, torch.cat([gradient.flatten() for gradient in gradients] or [found.new_zeros(1)])

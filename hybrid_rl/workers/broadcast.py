@@ -7,22 +7,20 @@ tested. Every process cuts its parameters into the same buckets, one of which is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
 
-from hybrid_rl.errors import EngineMismatch
-from hybrid_rl.workers.cluster import Handle, gather
+from hybrid_rl.errors import BroadcastBroken, EngineMismatch
+from hybrid_rl.workers.cluster import Handle, gather, gather_joined
 from hybrid_rl.workers.sync import ActorWeights
 from hybrid_rl.workers.weights import Span, plan_buckets
-
-_PATIENCE = timedelta(minutes=10)
-"""A broadcast that a member has left ends after this; the driver has named the dead worker long before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +31,35 @@ class Rendezvous:
         address: `tcp://host:port` on the sender's node.
         size: members; the sender is number 0.
         backend: `nccl`, or `gloo` on CPUs.
+        timeout_s: how long a member waits for the others, at the meeting and for each bucket.
     """
 
     address: str
     size: int
     backend: str
+    timeout_s: float
 
 
 class BroadcastMember:
-    """A process that sends or receives; made in all members at the same time, which wait for each other."""
+    """A process that sends or receives; made in all members at the same time, which wait for each other.
+
+    Raises:
+        BroadcastBroken: another member has died, or is silent for longer than the timeout. With NCCL torch ends a
+            process that waits for too long, and the driver says that it has died.
+    """
 
     def __init__(self, rendezvous: Rendezvous, rank: int, device: torch.device) -> None:
         import torch.distributed
 
-        self._device = device
-        torch.distributed.init_process_group(
-            rendezvous.backend,
-            init_method=rendezvous.address,
-            world_size=rendezvous.size,
-            rank=rank,
-            timeout=_PATIENCE,
-        )
+        self._device, self._timeout_s = device, rendezvous.timeout_s
+        with self._others_needed():
+            torch.distributed.init_process_group(
+                rendezvous.backend,
+                init_method=rendezvous.address,
+                world_size=rendezvous.size,
+                rank=rank,
+                timeout=timedelta(seconds=rendezvous.timeout_s),
+            )
 
     def send(self, parameters: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         """Give all others these parameters, cast to `dtype`."""
@@ -61,7 +67,7 @@ class BroadcastMember:
         self._agree(plan)
         for spans in plan:
             pieces = [parameters[s.name].detach().reshape(-1)[s.start : s.stop].to(dtype) for s in spans]
-            torch.distributed.broadcast(torch.cat(pieces).to(self._device), src=0)
+            self._broadcast(torch.cat(pieces).to(self._device))
 
     @torch.no_grad()
     def receive(self, parameters: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -74,7 +80,7 @@ class BroadcastMember:
         self._agree(plan)
         for spans in plan:
             values = torch.empty(sum(s.stop - s.start for s in spans), dtype=dtype, device=self._device)
-            torch.distributed.broadcast(values, src=0)
+            self._broadcast(values)
             for span, piece in zip(spans, values.split([s.stop - s.start for s in spans]), strict=True):
                 parameters[span.name].view(-1)[span.start : span.stop].copy_(piece)
 
@@ -83,9 +89,24 @@ class BroadcastMember:
         digest = hashlib.blake2b(repr(plan).encode(), digest_size=7).digest()
         own = torch.tensor([int.from_bytes(digest, "big")], device=self._device)
         sent = own.clone()
-        torch.distributed.broadcast(sent, src=0)
+        self._broadcast(sent)
         if not torch.equal(own, sent):
             raise EngineMismatch("the actor's parameters are not this worker's; their models differ")
+
+    def _broadcast(self, values: Tensor) -> None:
+        with self._others_needed():
+            torch.distributed.broadcast(values, src=0)
+
+    @contextlib.contextmanager
+    def _others_needed(self) -> Iterator[None]:
+        """What `torch.distributed` says of a member that is gone differs by backend; all of it means this."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise BroadcastBroken(
+                f"the broadcast of weights broke off: another of its workers has died, or was silent for "
+                f"{self._timeout_s:g} seconds (cluster.broadcast_timeout_s)"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +114,17 @@ class BroadcastWeights(ActorWeights):
     """As `ActorWeights`, for receivers that have joined."""
 
     def send_to(self, receivers: Sequence[Handle]) -> None:
-        """See `ActorWeights.send_to`. Receivers are asked first: if one dies, the sender waits in vain."""
+        """See `ActorWeights.send_to`. Whoever dies is noticed at once, though the others may go on waiting."""
         sending = self.actor.call("broadcast_weights")
-        receiving = [receiver.call("receive_broadcast") for receiver in receivers]
-        gather(receiving, interruptible=False)
-        version = sending.result(interruptible=False)
+        version, *_ = gather_joined([sending, *(receiver.call("receive_broadcast") for receiver in receivers)])
         gather([receiver.call("end_broadcast", version) for receiver in receivers], interruptible=False)
 
 
-def join(actor: Handle, receivers: Sequence[Handle], backend: str = "nccl") -> None:
+def join(actor: Handle, receivers: Sequence[Handle], timeout_s: float, backend: str = "nccl") -> None:
     """Bring sender and receivers together."""
     address = actor.call("meeting_point").result()
-    meeting = Rendezvous(address=address, size=1 + len(receivers), backend=backend)
-    gather([member.call("join_broadcast", meeting, rank) for rank, member in enumerate((actor, *receivers))])
+    meeting = Rendezvous(address=address, size=1 + len(receivers), backend=backend, timeout_s=timeout_s)
+    gather_joined([member.call("join_broadcast", meeting, rank) for rank, member in enumerate((actor, *receivers))])
 
 
 def can_broadcast(devices: Sequence[str]) -> bool:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
+from hybrid_rl.errors import BroadcastBroken
 from hybrid_rl.interrupt import StopSignal
+
+_POLL_S = 0.05
+"""How often calls that wait for each other are looked at."""
+_GRACE_S = 5.0
+"""How long after a complaint the worker that has died is looked for."""
 
 
 class Pending(Protocol):
@@ -14,6 +22,10 @@ class Pending(Protocol):
 
     def result(self, *, interruptible: bool = True) -> Any:
         """Wait for the value; raises what the call raised, or `Interrupted` if the user asks to stop meanwhile."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether `result` would return or raise without waiting."""
         ...
 
 
@@ -55,6 +67,30 @@ def gather(pending: Sequence[Pending], *, interruptible: bool = True) -> list[An
     return [item.result(interruptible=interruptible) for item in pending]
 
 
+def gather_joined(pending: Sequence[Pending]) -> list[Any]:
+    """Wait for calls that wait for each other. What one raises is raised at once, though others would wait for long.
+
+    Raises:
+        WorkerDied: which worker, if the others' complaints are followed by that within a few seconds.
+    """
+    waiting = list(pending)
+    broken: BroadcastBroken | None = None
+    until = math.inf
+    while waiting and time.monotonic() < until:
+        for item in [item for item in waiting if item.ready()]:
+            waiting.remove(item)
+            try:
+                item.result(interruptible=False)
+            except BroadcastBroken as error:
+                # The one that has died says more; its death may be known a moment later.
+                broken, until = error, min(until, time.monotonic() + _GRACE_S)
+        if waiting:
+            time.sleep(_POLL_S)
+    if broken is not None:
+        raise broken
+    return gather(pending, interruptible=False)
+
+
 class _Done:
     def __init__(self, value: Any, stop: StopSignal | None) -> None:
         self._value = value
@@ -64,6 +100,9 @@ class _Done:
         if interruptible and self._stop is not None:
             self._stop.check()
         return self._value
+
+    def ready(self) -> bool:
+        return True
 
 
 class InProcess:

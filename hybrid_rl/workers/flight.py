@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid_rl.records import Rollout, Score
+from hybrid_rl.rollout_figures import RolloutFigures
 from hybrid_rl.scorer_pool.verdict import Verdict
 from hybrid_rl.workers.cluster import Pending, gather
 from hybrid_rl.workers.outbox import Sent
@@ -27,23 +28,33 @@ class Flight:
         pending: calls whose results are rollouts, in order.
         before: calls that the same workers answer first, as one that hands them new weights.
         rewards: what scores them.
+        figures: calls that say what each worker's engine has done for them, answered right behind.
 
     Attributes:
         hidden_s: seconds of scoring that nobody has waited for; 0 before `scores`.
     """
 
-    def __init__(self, pending: Sequence[Pending], before: Sequence[Pending], rewards: Scores) -> None:
+    def __init__(
+        self,
+        pending: Sequence[Pending],
+        before: Sequence[Pending],
+        rewards: Scores,
+        *,
+        figures: Sequence[Pending] = (),
+    ) -> None:
         self._pending = pending
+        self._asked = figures
+        self._figures: list[RolloutFigures] | None = None
         self._before = before
         self._rewards = rewards
         self._rollouts: list[Rollout] | None = None
         self.hidden_s = 0.0
 
     @classmethod
-    def landed(cls, rollouts: Sequence[Rollout], rewards: Scores) -> Flight:
+    def landed(cls, rollouts: Sequence[Rollout], rewards: Scores, figures: Sequence[RolloutFigures] = ()) -> Flight:
         """Of rollouts that are there already."""
         flight = cls((), (), rewards)
-        flight._rollouts = list(rollouts)
+        flight._rollouts, flight._figures = list(rollouts), list(figures)
         return flight
 
     def rollouts(self, *, interruptible: bool = True) -> list[Rollout]:
@@ -52,6 +63,12 @@ class Flight:
             gather(self._before, interruptible=interruptible)
             self._rollouts = self._wait(interruptible)
         return self._rollouts
+
+    def figures(self) -> list[RolloutFigures]:
+        """What the engine of each worker that took part has done for them. They are there once the rollouts are."""
+        if self._figures is None:
+            self._figures = gather(self._asked, interruptible=False)
+        return self._figures
 
     def scores(self) -> list[Score]:
         """Wait for the scores, one a rollout, in order.
@@ -79,8 +96,10 @@ class StreamedFlight(Flight):
         before: Sequence[Pending],
         rewards: Scores,
         adopt: Callable[[Pending], Pending],
+        *,
+        figures: Sequence[Pending] = (),
     ) -> None:
-        super().__init__(pending, before, rewards)
+        super().__init__(pending, before, rewards, figures=figures)
         self._adopt = adopt
         self._sent: list[tuple[int, Sent]] | None = []
 

@@ -17,6 +17,7 @@ from hybrid_rl.scoring.stages import STAGES, Stage
 from hybrid_rl.scoring.summing import sum_up
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures
+from hybrid_rl.updates.trained_only import of_trained
 from hybrid_rl.workers.broadcast import BroadcastWeights, can_broadcast, join
 from hybrid_rl.workers.cluster import Cluster, Handle, Pending, gather
 from hybrid_rl.workers.flight import Flight, StreamedFlight
@@ -48,9 +49,7 @@ class RolloutPool:
         return spread_over(self._handles, "generate", groups)
 
     def take_figures(self) -> RolloutFigures:
-        """What the workers have done since they were asked last; nothing where they run ahead and would let us wait."""
-        if self._ahead:
-            return RolloutFigures()
+        """What the workers have done since they were asked last, but for what was launched: its flight tells that."""
         return RolloutFigures.total(gather([handle.call("take_figures") for handle in self._handles]))
 
     def launch(self, requests: Sequence[Request], rewards: RewardPool) -> Flight:
@@ -58,16 +57,21 @@ class RolloutPool:
         groups = [list(members) for _, members in groupby(requests, key=lambda request: request.group)]
         shares, early = dealt(self._handles, groups), rewards.early
         if early is None or not self._cluster.overlaps:
-            return Flight([handle.call("generate", share) for handle, share in shares], self._loading, rewards)
+            pending = [handle.call("generate", share) for handle, share in shares]
+            return Flight(pending, self._loading, rewards, figures=_figures_of(shares))
         pending = [handle.call("generate_judged", share, early) for handle, share in shares]
-        return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt)
+        return StreamedFlight(pending, self._loading, rewards, self._cluster.adopt, figures=_figures_of(shares))
 
-    def join(self, actor: Actor) -> bool:
-        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have."""
+    def join(self, actor: Actor, timeout_s: float) -> bool:
+        """Meet the actor for broadcasts, where every worker has a GPU to itself; returns whether they have.
+
+        Args:
+            timeout_s: how long one of them waits for the others.
+        """
         handles = (actor.handle, *self._handles)
         if self._ahead or not can_broadcast(gather([handle.call("device_identity") for handle in handles])):
             return False
-        join(actor.handle, self._handles)
+        join(actor.handle, self._handles, timeout_s)
         self._broadcasts = True
         return True
 
@@ -79,6 +83,11 @@ class RolloutPool:
             BroadcastWeights(weights.actor).send_to(self._handles)
         else:
             weights.send_to(self._handles)
+
+
+def _figures_of(shares: Sequence[tuple[Handle, list[Any]]]) -> list[Pending]:
+    """Asked for right behind the rollouts, of the same workers: they speak of these and of nothing else."""
+    return [handle.call("take_figures") for handle, _ in shares]
 
 
 class RewardPool:
@@ -205,7 +214,7 @@ class Reference(Protocol):
         ...
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        """Log-probability of each token of each sample of each group, in nats."""
+        """Log-probability of each token of each sample of each group, in nats; empty where nothing is trained."""
         ...
 
     def take_figures(self) -> ForwardFigures:
@@ -226,8 +235,7 @@ class SeparateReference:
         weights.send_to([self._handle])
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        found: list[list[tuple[float, ...]]] = self._handle.call("logprobs", groups).result()
-        return found
+        return of_trained(groups, lambda trained: self._handle.call("logprobs", trained).result())
 
     def take_figures(self) -> ForwardFigures:
         found: ForwardFigures = self._handle.call("take_figures").result(interruptible=False)
@@ -247,7 +255,7 @@ class AdapterOff:
         return None
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[tuple[float, ...]]]:
-        return self._actor.reference_logprobs(groups)
+        return of_trained(groups, self._actor.reference_logprobs)
 
     def take_figures(self) -> ForwardFigures:
         return self._actor.take_reference_figures()

@@ -50,6 +50,12 @@ class _RayPending:
         """The value of the last reference, once all are there."""
         return [self._wait(reference, interruptible) for reference in self._references][-1]
 
+    def ready(self) -> bool:
+        import ray
+
+        count = len(self._references)
+        return len(ray.wait(self._references, num_returns=count, timeout=0)[0]) == count
+
     def _wait(self, reference: Any, interruptible: bool) -> Any:
         import ray
         from ray.exceptions import OwnerDiedError, RayActorError, RayTaskError
@@ -83,6 +89,9 @@ class _Kept:
 
     def result(self, *, interruptible: bool = True) -> Any:
         return self._pending.result(interruptible=interruptible)[0]
+
+    def ready(self) -> bool:
+        return self._pending.ready()
 
 
 class _RayHandle:

@@ -111,7 +111,6 @@ class RolloutWorker:
         )
 
     def _note_figures(self) -> None:
-        # Added up at once: nobody takes them where rollouts are ahead of the learner.
         self._figures = RolloutFigures.total((self._figures, getattr(self._engine, "figures", RolloutFigures())))
 
     def take_figures(self) -> RolloutFigures:

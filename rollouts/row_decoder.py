@@ -23,7 +23,7 @@ _PREFILL_TOKENS = 8192
 """Prompts go through the model together up to so many tokens: enough to keep it busy, and a bound for memory."""
 
 
-class Flight(Protocol):
+class RowDecoder(Protocol):
     """Rows are named by their places, prompts by their places in the call.
 
     Attributes:
@@ -49,7 +49,7 @@ class Flight(Protocol):
         ...
 
 
-class SharedFlight:
+class SharedRowDecoder:
     """Each prompt is remembered once, for all its rows."""
 
     joins = True
@@ -93,7 +93,7 @@ class SharedFlight:
             return self._backbone.decode_planned(self._policy.model, tokens_B, self._decoding.advance(), self._decoding)
 
 
-class PlainFlight:
+class PlainRowDecoder:
     """Each row remembers its whole prompt in the model's own cache, whatever that is. Rows come together."""
 
     joins = False
