@@ -78,7 +78,10 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     schedule = mode_schedule(config)
     seed, search = config.run.seed, config.search
     prompts = make_mixture(config.data.sources, "train", seed, search)
-    schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
+    if config.modes.assign == "column":
+        # Any row may name a mode that does not exist, and a run must not end there after hours.
+        for prompt in prompts.every():
+            schedule.assign(1, [prompt], config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
     trained = prompts.first(_LOOKED_AT)
     looked_at = [*trained, *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
