@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.records import Prompt, Request, stable_seed
@@ -83,11 +84,11 @@ def deal_requests(
     for place, (prompt, count) in enumerate(zip(prompts, counts, strict=True), first_place):
         assigned = shares(prompt.source) if shares is not None else {}
         for mode, num_responses in count.items():
-            kind = config.kinds[mode]
+            kind, asked = config.kinds[mode], with_target(prompt, mode, config.kinds)
             for index in range(num_responses):
                 requests.append(
                     Request(
-                        prompt=prompt,
+                        prompt=asked,
                         mode=mode,
                         # The place tells two draws of one prompt apart, should a small data set repeat it in a step.
                         group=f"{prompt.id}/{mode}@{step}.{place}",
