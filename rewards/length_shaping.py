@@ -129,6 +129,28 @@ class CosineScaled:
         return cosine_scaled(len(ids), self._limits.of(mode)["max_len"], self._right(answer, gold))
 
 
+class KimiLength:
+    """`len_reward` for a config: the responses to one prompt in one mode are compared.
+
+    Args:
+        accuracy: as of `CosineScaled`.
+    """
+
+    per = "group"
+
+    def __init__(self, accuracy: str) -> None:
+        self._right = _Right(accuracy)
+
+    def __call__(
+        self,
+        ids: Sequence[Sequence[int]],
+        answer: Sequence[str | None],
+        gold: Sequence[str],
+        well_formed: Sequence[bool],
+    ) -> list[float]:
+        return len_reward([len(own) for own in ids], [self._right(*pair) for pair in zip(answer, gold, strict=True)])
+
+
 class L1Exact:
     """The length term of `l1_exact`, for a config; the part `accuracy` beside it is the rest of it.
 

@@ -16,7 +16,7 @@ from hybrid_rl.errors import ConfigError, PluginError, UserError
 from hybrid_rl.insight.prompt_view import view_prompts
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
-from rewards.length_shaping import CosineScaled, L1Exact, L1Max, SoftOverlong, cosine_scaled, soft_overlong
+from rewards.length_shaping import CosineScaled, KimiLength, L1Exact, L1Max, SoftOverlong, cosine_scaled, soft_overlong
 
 SmallConfig = Callable[..., Config]
 PROMPT = Prompt(
@@ -65,7 +65,7 @@ def test_every_response_of_a_group_is_asked_for_the_same_and_the_user_can_see_it
         (["modes.kinds.long.target_length=9", "modes.kinds.long.target_length_to=8"], "not larger"),
         (["modes.kinds.long.target_text=Think."], "does not say the length"),
         (["modes.kinds.long.target_text='{target_length} {x}'"], "no braces but"),
-        (["rewards.length={target: 'rewards.length_shaping:L1Exact'}"], "no prompt asks for one; give modes.kinds.NAME"),
+        (["rewards.length={target: 'rewards.length_shaping:L1Exact'}"], "no prompt asks for one; give modes.kinds"),
         (
             ["rewards.length={target: 'rewards.length_shaping:SoftOverlong', args: {max_completion_len: 8, "
              "soft_punish_cache: 4, modes: {lnog: {max_completion_len: 9}}}}"],
@@ -90,6 +90,14 @@ def test_l1_by_hand() -> None:
     assert longest([0] * 60, **right, target_length=40) == pytest.approx(0.3)
     assert longest([0] * 30, **right | {"answer": "Rome"}, target_length=40) == 0.0
     assert longest([0] * 30, **right) == 1.0
+
+
+def test_kimis_lengths_are_compared_within_a_group() -> None:
+    """The group of a reward is one prompt in one mode, so that no mode wins by being the short one."""
+    reward = KimiLength("rewards.text_match:text_match")
+    assert reward.per == "group"
+    found = reward(ids=[[0] * 10, [0] * 20, [0] * 30], answer=["a", "a", None], gold=["a"] * 3, well_formed=[True] * 3)
+    assert found == [0.5, 0.0, -0.5]
 
 
 def test_length_terms_have_limits_by_mode() -> None:
