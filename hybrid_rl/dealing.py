@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from hybrid_rl.algorithm.modes import deal_requests
 from hybrid_rl.algorithm.refill import Vacancy, fill
@@ -52,7 +53,7 @@ class Dealer:
             config.modes,
             step=step,
             seed=config.run.seed,
-            shares=self._modes.shares(step),
+            shares=partial(self._modes.shares, step),
             first_place=first_place,
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hybrid_rl.algorithm.assignment import mode_schedule
+from hybrid_rl.algorithm.length_target import COLUMN as LENGTH_COLUMN
+from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.algorithm.scheme_check import check_scheme
 from hybrid_rl.chat_format import TemplateChatFormat
@@ -78,7 +80,10 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
     schedule = mode_schedule(config)
     seed, search = config.run.seed, config.search
     prompts = make_mixture(config.data.sources, "train", seed, search)
-    schedule.assign(1, prompts.first(_LOOKED_AT), config.train.responses_per_prompt)
+    if config.modes.assign == "column":
+        # Any row may name a mode that does not exist, and a run must not end there after hours.
+        for prompt in prompts.every():
+            schedule.assign(1, [prompt], config.train.responses_per_prompt)
     held_out = make_mixture(config.data.sources, "eval", seed, search).first(config.evaluation.prompts_per_mode)
     trained = prompts.first(_LOOKED_AT)
     looked_at = [*trained, *held_out[:: max(1, len(held_out) // _LOOKED_AT)]]
@@ -91,6 +96,7 @@ def prepare(config: Config, checkpoint: str | None = None) -> Material:
         if scorer.reads_reference(prompt):
             _check_read_reference(config, chat, prompt, outline.context_length)
     _check_references(config, chat, looked_at)
+    _check_targets(config, scorer, looked_at)
     thinking = tuple(mode for mode in config.modes.kinds if chat.thought(mode) != "closed")
     sets = prepare_sets(config, chat, scorer, outline.context_length, thinking)
     refuse_unreadable(config.rewards, search, wants_thought, looked_at)
@@ -166,7 +172,7 @@ def _check_length(
     config: Config, chat: TemplateChatFormat, prompt: Prompt, context_length: int, *, trained: bool
 ) -> None:
     for mode, kind in config.modes.kinds.items():
-        length = len(chat.prompt_ids(prompt, mode))
+        length = len(chat.prompt_ids(with_target(prompt, mode, config.modes.kinds), mode))
         longest = length + kind.max_new_tokens
         where = (
             f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
@@ -217,6 +223,17 @@ def _check_references(config: Config, chat: TemplateChatFormat, prompts: list[Pr
             raise ConfigError(
                 f"modes.kinds.{mode}.max_new_tokens is {kind.max_new_tokens}, but none of the {len(prompts)} "
                 f"references that were looked at fits: the shortest has {least} tokens in this mode; raise the budget"
+            )
+
+
+def _check_targets(config: Config, scorer: Scorer, prompts: list[Prompt]) -> None:
+    """A reward on the length that is asked for is no use where none is."""
+    asked = any(kind.target_length is not None for kind in config.modes.kinds.values())
+    for part in scorer.asking_for(LENGTH_COLUMN):
+        if not asked and not any(LENGTH_COLUMN in prompt.columns for prompt in prompts):
+            raise ConfigError(
+                f"rewards.{part} compares with the length that the prompt asks for, and no prompt asks for one; give "
+                f"modes.kinds.NAME a {LENGTH_COLUMN}"
             )
 
 

@@ -237,8 +237,8 @@ class ModeSchedule(Protocol):
         """For each prompt of a step, how many of its `num_responses` responses are in each mode; no zeros."""
         ...
 
-    def shares(self, step: int) -> Mapping[str, float]:
-        """The share of each mode that is asked for at a step; empty where the data decide."""
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
+        """The share of each mode that is asked for at a step, of one source or of all; empty where the data decide."""
         ...
 
 

@@ -87,10 +87,9 @@ class Request:
         max_new_tokens: budget of generated tokens, the stop token included.
         temperature: of the sampling; 0 takes the most likely token, which is for evaluation only.
         max_think_tokens: thinking budget: a thought that has so many tokens is closed by force. None: no such limit.
-        temperature: of the sampling, above 0.
         place: of the prompt in its step; requests of one prompt and place answer the same draw, whatever their modes.
-        mode_share: share of the responses of this draw, or of the step, that are asked for in this mode: the
-            probability with which the mode was assigned.
+        mode_share: share of the responses of this draw, or of the step's prompts of this source, that are asked for in
+            this mode: the probability with which the mode was assigned.
     """
 
     prompt: Prompt

@@ -137,6 +137,16 @@ def test_a_mode_that_no_step_has_has_no_share() -> None:
     assert {a.mode for a in watched.step(lopsided)} == {"short", "long"}
 
 
+def test_a_mode_that_comes_later_is_compared_with_its_own_first_steps() -> None:
+    """A ratio that begins at 0: the mode is not there when the run begins."""
+    without = {key: value for key, value in GOOD.items() if not key.endswith("/short")}
+    watched = watch(length_drift={"window_steps": 2}, entropy={"window_steps": 2})
+    assert [a for row in [without] * 3 + [GOOD] * 4 for a in watched.step(row)] == []
+    drifted = GOOD | {"tokens/short": 16.0, "entropy/short": 0.01}
+    raised = {a.name for row in [drifted] * 2 for a in watched.step(row)}
+    assert raised == {"length_drift", "entropy"}
+
+
 def test_a_resumed_run_knows_its_steps_and_its_alarms() -> None:
     bad = GOOD | {"truncated/long": 0.4}
     fresh = AlarmWatch(AlarmsConfig(), ["long"], [bad] * 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.algorithm.ratio import ratios
 from hybrid_rl.config import load_config
 from hybrid_rl.config.ratio import RatioConfig
+from hybrid_rl.data.sources import make_mixture
+from hybrid_rl.dealing import Dealer
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.protocols import ModeSchedule
 from hybrid_rl.records import Message, Prompt
@@ -152,12 +155,23 @@ def test_ratios_are_those_of_the_sources(ratio: str, complaint: str) -> None:
         schedule(f"modes.long_ratio={{by_source: {ratio}}}")
 
 
+def test_a_forced_mode_was_drawn_with_the_share_of_its_source() -> None:
+    """AdaptThink divides by the probability of the assignment: that of the source, where each has its own."""
+    ramp = "{schedule: linear, start: 0.5, end: 0.75, over_steps: 2}"
+    config = load_config(DEFAULT_CONFIG, [f"modes.long_ratio={{by_source: {{read: 0.25, sum: {ramp}}}}}"])
+    mixture = make_mixture(config.data.sources, "train", 0, config.search)
+    requests = Dealer(config, mixture, mode_schedule(config)).first(2)
+    assert {(r.prompt.source, r.mode): r.mode_share for r in requests} == {
+        ("read", "short"): 0.75, ("read", "long"): 0.25, ("sum", "short"): 0.25, ("sum", "long"): 0.75,
+    }  # fmt: skip
+
+
 def test_paired_answers_every_prompt_in_both_modes() -> None:
     made = schedule("modes.assign=paired")
     assert made.assign(3, prompts(5), G) == [{"short": 2, "long": 2}] * 5
     config = load_config(DEFAULT_CONFIG)
     requests = deal_requests(prompts(2), made.assign(1, prompts(2), G), config.modes, step=1, seed=0,
-                             shares=made.shares(1))  # fmt: skip
+                             shares=partial(made.shares, 1))  # fmt: skip
     assert [r.mode for r in requests] == ["short", "short", "long", "long"] * 2
     assert len({r.group for r in requests}) == 4
     assert [r.place for r in requests] == [0] * 4 + [1] * 4

@@ -344,6 +344,22 @@ def test_what_is_no_baseline_is_refused(override: str, complaint: str) -> None:
         make_grouping(config(override), ASSIGNED)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "arguments", "complaint"),
+    [
+        ("hgpo", "{alpha: strong}", "alpha is 'strong'; give a finite number from 0 up"),
+        ("hgpo", "{alpha: -1}", "alpha is -1; give a finite number from 0 up"),
+        ("hgpo", "{delta: [0.2]}", r"delta is \[0.2\]; give a finite number"),
+        ("hgpo", "{delta: .nan}", "delta is nan"),
+        ("thinkless", "{alpha: true}", "alpha is True"),
+    ],
+)
+def test_an_argument_that_is_no_number_is_refused(baseline: str, arguments: str, complaint: str) -> None:
+    made = config(f"train.baseline={baseline}", f"train.baseline_args={arguments}")
+    with pytest.raises(ConfigError, match=f"train.baseline_args: {complaint}"):
+        make_grouping(made, ASSIGNED)
+
+
 def test_a_baseline_of_ones_own(tmp_path: Any) -> None:
     (tmp_path / "mine.py").write_text(
         "from hybrid_rl.algorithm.baselines import WithinMode\n"

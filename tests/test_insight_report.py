@@ -251,6 +251,26 @@ def test_three_modes(tmp_path: Path) -> None:
     assert all(mode in text for mode in ("fast", "medium", "deep"))
 
 
+@pytest.mark.usefixtures("charts_drawn")
+def test_a_mode_that_the_model_chooses_shows_its_choice(tmp_path: Path) -> None:
+    """How often it thinks, over the steps and in evaluations, and whether that was the better mode."""
+    modes = ["short", "auto"]
+    whole_run(tmp_path, modes)
+    assert "What the model chooses" not in page_of(tmp_path)[1].text
+    rows = [
+        metrics(step, modes) | {"leaked_thought/short": 0.0, "thinks/short": 0.0, "thinks/auto": 0.4} for step in (1, 2)
+    ]
+    write_lines(tmp_path / "metrics.jsonl", rows)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for when, thinks, better in (("before", 0.25, 0.5), ("after", 0.75, 0.875)):
+        summary["eval"][when]["auto"] |= {"thinks": thinks, "hybrid_accuracy": better}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    text = "".join(page_of(tmp_path)[1].text.split())
+    assert "Thinksshareofresponseswithathought" in text
+    assert "autothinks25.0%75.0%+50.0" in text
+    assert "inthebettermode50.0%87.5%+37.5" in text
+
+
 def test_an_empty_run_says_so(tmp_path: Path) -> None:
     _, page = page_of(tmp_path)
     assert "recorded nothing yet" in page.text

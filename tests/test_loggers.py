@@ -14,6 +14,7 @@ import pytest
 import hybrid_rl
 from hybrid_rl.config import Config
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.loggers.mlflow_names import mlflow_name
 from hybrid_rl.preflight import prepare
 from hybrid_rl.train import resume
 
@@ -129,6 +130,22 @@ def test_a_logger_that_is_not_installed_is_named_with_its_cure(
         prepare(small_config("log.to=[mlflow]"))
     with pytest.raises(ConfigError, match=r"log\.to"):
         small_config("log.to=[tensorbord]")
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("reward/long", "reward/long"),
+        ("task/读 数/accuracy/long-2", "task/读 数/accuracy/long-2"),
+        ("eval_set/hard/pass@4/long", "eval_set/hard/pass_4/long"),
+        ("task/math (hard)/reward/a+b", "task/math _hard_/reward/a_b"),
+        ("task//reward/../long", "task/reward/__/long"),
+        ("x" * 300, "x" * 250),
+    ],
+)
+def test_mlflow_is_given_names_that_it_takes(name: str, taken: str) -> None:
+    """One name that it refuses would end the run; names that it takes are left as they are."""
+    assert mlflow_name(name) == taken
 
 
 def test_what_a_model_wrote_cannot_leave_its_block_of_markdown() -> None:

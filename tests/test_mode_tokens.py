@@ -85,7 +85,7 @@ def test_what_a_response_with_a_mode_token_is_read_as(
 def rollouts_of(policy: Policy, made: Config, mode: str) -> list[Rollout]:
     source = DigitStrips(name="d", split="train", seed=0, task="sum")
     shares = {"short": 0.25, "long": 0.75, "auto": 1.0}
-    requests = deal_requests([source[0]], [{mode: 4}], made.modes, step=1, seed=0, shares=shares)
+    requests = deal_requests([source[0]], [{mode: 4}], made.modes, step=1, seed=0, shares=lambda source: shares)
     return [
         Rollout(request=r, generation=g, response=policy.format.parse(g.ids, r.mode), versions=(0, 0))
         for r, g in zip(requests, TorchEngine(policy).generate(requests), strict=True)

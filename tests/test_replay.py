@@ -81,6 +81,36 @@ def test_a_heavier_mode_takes_its_share_of_the_gradient(run: Path) -> None:
     assert short.replayed.gradient_share + long.replayed.gradient_share == pytest.approx(1)
 
 
+def test_a_token_that_chooses_the_mode_has_the_weight_that_its_scheme_gives_it(tmp_path: Path) -> None:
+    """Thinkless with a huge alpha: the share of a mode is that of the advantages of its responses, of any length."""
+    from conftest import DEFAULT_CONFIG, SMALL
+
+    (tmp_path / "mine.py").write_text("def length(text): return min(1.0, len(text) / 200)\n")
+    kinds = (
+        "modes={kinds: {short: {share: 0, max_new_tokens: 12, mode_token: '</think>'}, "
+        "long: {share: 0, max_new_tokens: 40, mode_token: '<think>'}, brief: {share: 0.5, max_new_tokens: 12}, "
+        "free: {share: 0.5, max_new_tokens: 40}}}"
+    )
+    folder = tmp_path / "run"
+    overrides = [
+        *SMALL, f"run.dir={folder}", f"search=[{tmp_path}]", "rewards={accuracy: {target: 'mine.py:length'}}",
+        "warmup=null", kinds, "train.baseline=thinkless", "train.baseline_args={alpha: 1.0e9}", "run.steps=1",
+        "checkpoints.keep_best=null",
+    ]  # fmt: skip
+    hybrid_rl.run(hybrid_rl.load_config(DEFAULT_CONFIG, overrides))
+    rows = [json.loads(line) for line in (folder / "rollouts" / "step_000001.jsonl").read_text().splitlines()]
+
+    def size(row: dict[str, Any]) -> float:
+        return abs(row["advantage"][0] if isinstance(row["advantage"], list) else row["advantage"])
+
+    total = sum(map(size, rows))
+    assert total > 0
+    for found in replay(RunFolder.existing(folder)):
+        share = sum(size(row) for row in rows if row["mode"] == found.mode) / total
+        assert found.recorded.gradient_share == pytest.approx(share, abs=1e-6)
+        assert found.largest_difference == 0.0
+
+
 def cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["hybrid-rl", "replay", *arguments])
     with pytest.raises(SystemExit) as caught:

@@ -11,6 +11,7 @@ import pytest
 
 from hybrid_rl.config import Config
 from hybrid_rl.errors import UserError
+from hybrid_rl.preflight import prepare
 from hybrid_rl.train import run
 
 QUICK = ("run.steps=2", "evaluation.before=false", "evaluation.prompts_per_mode=2", "warmup.steps=3")
@@ -38,6 +39,21 @@ def test_a_schedule_reaches_the_run(small_config: Callable[..., Config]) -> None
     assert [row["share_asked/long"] for row in rows] == [0.25, 1.0]
     assert [row["share/long"] for row in rows] == [0.25, 1.0]
     assert rows[0]["prompts/short"] == 3 and "prompts/short" not in rows[1]
+
+
+def test_a_row_far_down_that_names_no_mode_is_refused_before_the_run(
+    small_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"Say {i}.", "gold": str(i), "mode": "long" if i < 150 else "lnog"} for i in range(200)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = small_config(
+        *QUICK, "warmup=null", "modes.assign=column", "modes.long_ratio=null", "evaluation.prompts_per_mode=2",
+        "data.sources={rows: {target: 'hybrid_rl.data.files:FileSource'}}",
+        f"data.sources.rows.args.path={tmp_path / 'rows.jsonl'}",
+        "rewards={accuracy: {target: 'rewards.ocr_match:ocr_match'}}",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"of source rows has the mode 'lnog', .*did you mean 'long'"):
+        prepare(config)
 
 
 @pytest.mark.parametrize(

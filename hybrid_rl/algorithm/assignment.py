@@ -34,7 +34,7 @@ Counts = list[Mapping[str, int]]
 class Strata(Protocol):
     """Modes in proportion, for the prompts of a step or for each of their responses."""
 
-    def shares(self, step: int) -> Mapping[str, float]: ...
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]: ...
 
     def deal(self, step: int, sources: Sequence[str], each: int) -> list[str]:
         """`each` modes for every prompt, whose sources are given; those of a prompt adjacent [prompts x each]."""
@@ -47,7 +47,7 @@ class ConstantShares:
     def __init__(self, shares: Mapping[str, float]) -> None:
         self._modes = StratifiedModes(shares)
 
-    def shares(self, step: int) -> Mapping[str, float]:
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
         return self._modes.shares
 
     def deal(self, step: int, sources: Sequence[str], each: int) -> list[str]:
@@ -61,7 +61,7 @@ class ScheduledRatio:
         self._first, self._second = kinds
         self._ratio = ratio
 
-    def shares(self, step: int) -> Mapping[str, float]:
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
         ratio = float(ratios(self._ratio, step)[-1])
         return {self._first: 1 - ratio, self._second: ratio}
 
@@ -95,10 +95,10 @@ class RatioBySource:
         self._weights = dict(weights)
         self._drawn: dict[int, list[list[int]]] = {}
 
-    def shares(self, step: int) -> Mapping[str, float]:
-        total = sum(self._weights.values())
-        now = {source: float(ratios(ratio, step)[-1]) for source, ratio in self._ratio.items()}
-        ratio = sum(now[source] * weight for source, weight in self._weights.items()) / total
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
+        weights = self._weights if source is None else {source: 1.0}
+        now = {name: float(ratios(self._ratio[name], step)[-1]) for name in weights}
+        ratio = sum(now[name] * weight for name, weight in weights.items()) / sum(weights.values())
         return {self._first: 1 - ratio, self._second: ratio}
 
     def deal(self, step: int, sources: Sequence[str], each: int) -> list[str]:
@@ -187,7 +187,7 @@ class Paired:
         self._shares = dict(shares)
         self._counts = {mode: count for mode, count in counts.items() if count}
 
-    def shares(self, step: int) -> Mapping[str, float]:
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
         return self._shares
 
     def assign(self, step: int, prompts: Sequence[Prompt], num_responses: int) -> Counts:
@@ -200,7 +200,7 @@ class FromColumn:
     def __init__(self, kinds: Sequence[str]) -> None:
         self._kinds = list(kinds)
 
-    def shares(self, step: int) -> Mapping[str, float]:
+    def shares(self, step: int, source: str | None = None) -> Mapping[str, float]:
         return {}
 
     def assign(self, step: int, prompts: Sequence[Prompt], num_responses: int) -> Counts:

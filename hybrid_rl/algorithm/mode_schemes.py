@@ -35,9 +35,7 @@ class HybridGroups(WithinMode):
     needs_mode_token = True
 
     def __init__(self, alpha: float = 1.0, delta: float = 0.2) -> None:
-        if alpha < 0:
-            raise ConfigError(f"train.baseline_args: alpha is {alpha:g}; give a number from 0 up")
-        self._alpha, self._delta = alpha, delta
+        self._alpha, self._delta = _number("alpha", alpha), _number("delta", delta, least=-math.inf)
 
     def advantages(
         self, groups: Sequence[Sequence[Member]], estimate: Estimate, progress: Progress
@@ -115,6 +113,16 @@ class DecoupledChoice(Joint):
     needs_mode_token = True
 
     def __init__(self, alpha: float = 0.001) -> None:
-        if alpha < 0:
-            raise ConfigError(f"train.baseline_args: alpha is {alpha:g}; give a number from 0 up")
-        self.mode_token_weight = alpha
+        self.mode_token_weight = _number("alpha", alpha)
+
+
+def _number(name: str, value: object, *, least: float = 0.0) -> float:
+    """An argument of a scheme; `train.baseline_args` takes whatever the file says, so it is looked at here.
+
+    Raises:
+        ConfigError: it is no finite number, or too small a one.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= least:
+        return value
+    wanted = "a finite number" if math.isinf(least) else f"a finite number from {least:g} up"
+    raise ConfigError(f"train.baseline_args: {name} is {value!r}; give {wanted}")

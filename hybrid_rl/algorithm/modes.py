@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.algorithm.quota import quotas
 from hybrid_rl.config.modes import ModesConfig
 from hybrid_rl.records import Prompt, Request, stable_seed
@@ -66,7 +67,7 @@ def deal_requests(
     *,
     step: int,
     seed: int,
-    shares: Mapping[str, float] | None = None,
+    shares: Callable[[str], Mapping[str, float]] | None = None,
     first_place: int = 0,
 ) -> list[Request]:
     """The requests of a step: for each prompt as many as counted in each mode, those of a mode adjacent.
@@ -75,17 +76,19 @@ def deal_requests(
     depend on the number of workers or on the company it is generated in.
 
     Args:
-        shares: by mode, the probability with which a response is assigned to it; 1 where it does not matter.
+        shares: for a source, by mode, the probability with which a response to one of its prompts is assigned to the
+            mode; 1 where it does not matter.
         first_place: place of the first prompt in the step; the others follow.
     """
     requests = []
     for place, (prompt, count) in enumerate(zip(prompts, counts, strict=True), first_place):
+        assigned = shares(prompt.source) if shares is not None else {}
         for mode, num_responses in count.items():
-            kind = config.kinds[mode]
+            kind, asked = config.kinds[mode], with_target(prompt, mode, config.kinds)
             for index in range(num_responses):
                 requests.append(
                     Request(
-                        prompt=prompt,
+                        prompt=asked,
                         mode=mode,
                         # The place tells two draws of one prompt apart, should a small data set repeat it in a step.
                         group=f"{prompt.id}/{mode}@{step}.{place}",
@@ -95,7 +98,7 @@ def deal_requests(
                         temperature=kind.temperature,
                         max_think_tokens=kind.max_think_tokens,
                         place=place,
-                        mode_share=shares[mode] if shares else 1.0,
+                        mode_share=assigned.get(mode, 1.0),
                     )
                 )
     return requests

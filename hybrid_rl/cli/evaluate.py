@@ -43,9 +43,12 @@ def command(
     else:
         from rich.console import Console
 
+        from hybrid_rl.insight.choice_view import choice_rows
         from hybrid_rl.insight.live import before_after_table
 
         before_after_table({"after": found}, Console(highlight=False, soft_wrap=True))
+        if choices := choice_rows({"after": found}):
+            _print(choices)
 
 
 def _measure(

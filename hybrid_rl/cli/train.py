@@ -28,7 +28,9 @@ def command(
     quiet_environment()  # before torch is imported, which reads its threading settings once
     from rich.console import Console
 
+    from hybrid_rl.insight.choice_view import choice_rows
     from hybrid_rl.insight.live import before_after_table
+    from hybrid_rl.insight.plain import encodable
     from hybrid_rl.insight.set_view import set_rows
     from hybrid_rl.insight.table import aligned
 
@@ -49,9 +51,9 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     if summary["eval"]:
         before_after_table(summary["eval"], console)
-    sets = set_rows(summary.get("eval_sets"))
-    for line in aligned(sets) if sets else ():
-        console.print(line.rstrip(), markup=False)
+    for table in (choice_rows(summary["eval"]), set_rows(summary.get("eval_sets"))):
+        for line in aligned(table) if table else ():
+            console.print(encodable(line.rstrip(), console.encoding), markup=False)
     if "stopped" in summary:
         console.print(f"stopped after step {summary['steps']}: {summary['stopped']['reason']}", markup=False)
     console.print(f"report: {folder / 'report.html'}", markup=False)

@@ -29,7 +29,7 @@ class LeakedThoughtAlarm(AlarmConfig):
 
 class LengthDriftAlarm(AlarmConfig):
     threshold: float = Field(default=3.0, gt=1)
-    """How many times as long as in the first steps of the run the responses of a mode without thought are."""
+    """How many times as long as in the mode's first steps the responses of a mode without thought are."""
 
 
 class EmptyThoughtAlarm(AlarmConfig):
@@ -49,7 +49,7 @@ class ModeShareAlarm(AlarmConfig):
 
 class EntropyAlarm(AlarmConfig):
     threshold: float = Field(default=0.05, gt=0, lt=1)
-    """Entropy of a mode against that of the first steps of the run; the alarm is raised at or below it."""
+    """Entropy of a mode against that of its first steps; the alarm is raised at or below it."""
 
 
 class TruncationAlarm(AlarmConfig):

@@ -27,6 +27,13 @@ class KindConfig(Section):
     max_think_tokens: int | None = Field(default=None, ge=0)
     """Thinking budget: a thought that has so many tokens is closed by force and the answer follows, in training and
     evaluation. The forced tokens count in `max_new_tokens` and are never trained on. Unset: no such limit."""
+    target_length: int | None = Field(default=None, ge=1)
+    """Tokens that the prompt asks for (L1): `target_text` is written behind its last user turn, and rewards get the
+    number as `target_length`. A column `target_length` of the row comes first. Unset: no length is asked for."""
+    target_length_to: int | None = Field(default=None, ge=1)
+    """With it the number is drawn, for each prompt, from `target_length` up to this."""
+    target_text: str = "Think for {target_length} tokens."
+    """The sentence that asks."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature, in training and evaluation."""
     loss_weight: float = Field(default=1.0, ge=0)
@@ -37,6 +44,17 @@ class KindConfig(Section):
     is then left out of the loss, numerator and denominator."""
     truncation_penalty: float = Field(default=1.0, gt=0)
     """What `truncation: penalise` takes off."""
+
+    @model_validator(mode="after")
+    def _a_length_can_be_asked_for(self) -> KindConfig:
+        low, high = self.target_length, self.target_length_to
+        if high is not None and (low is None or high < low):
+            raise ValueError(f"target_length_to is {high}; give a target_length that is not larger")
+        if "{target_length}" not in self.target_text:
+            raise ValueError("target_text does not say the length; write {target_length} where the number belongs")
+        if any(sign in self.target_text.replace("{target_length}", "") for sign in "{}"):
+            raise ValueError("target_text may hold no braces but those of {target_length}")
+        return self
 
 
 class ModesConfig(Section):

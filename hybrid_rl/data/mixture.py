@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import isfinite
 
 import numpy as np
@@ -62,6 +62,11 @@ class Mixture:
             for source, count in zip(self._sources.values(), counts, strict=True)
             for index in range(min(count, len(source)))
         ]
+
+    def every(self) -> Iterator[Prompt]:
+        """All prompts, source by source, each in its own order."""
+        for source in self._sources.values():
+            yield from (source[index] for index in range(len(source)))
 
     def at(self, number: int) -> Prompt:
         """The `number`th prompt, from 0, when sources take turns by weight, each in its own order.

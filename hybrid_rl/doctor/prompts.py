@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.config import Config
 from hybrid_rl.doctor.findings import Finding, Grade, spread
 from hybrid_rl.preflight import Material, reference_length
@@ -16,7 +17,8 @@ def examine_prompts(config: Config, material: Material, prompts: list[Prompt]) -
     """Tokens of the prompts and of their references, by mode."""
     found = []
     for mode in config.modes.kinds:
-        lengths = [len(material.format.prompt_ids(prompt, mode)) for prompt in prompts]
+        asked = [with_target(prompt, mode, config.modes.kinds) for prompt in prompts]
+        lengths = [len(material.format.prompt_ids(prompt, mode)) for prompt in asked]
         figures: dict[str, float | int | None] = {
             "least": min(lengths), "median": sorted(lengths)[len(lengths) // 2], "most": max(lengths),
         }  # fmt: skip

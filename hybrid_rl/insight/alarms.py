@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from hybrid_rl.config.alarms import AlarmConfig, AlarmsConfig
@@ -31,7 +32,7 @@ class _Rule:
     """What an alarm looks at.
 
     Attributes:
-        figure: of a mode, made of its recent metrics and those of the first steps; None where there is none.
+        figure: of a mode, made of the metrics of its recent steps and of all steps; None where there is none.
         sentence: what is wrong and what to change; knows mode, value, threshold and steps.
         low: raised at or below the threshold instead of at or above it.
         written: how its values are written.
@@ -45,14 +46,16 @@ class _Rule:
 
 def _mean(key: str) -> Callable[[str, Sequence[Metrics], Sequence[Metrics]], float | None]:
     """The mean of `KEY/MODE` over the recent steps."""
-    return lambda mode, recent, first: _average(recent, f"{key}/{mode}")
+    return lambda mode, recent, steps: _average(recent, f"{key}/{mode}")
 
 
 def _growth(key: str, beside: str = "") -> Callable[[str, Sequence[Metrics], Sequence[Metrics]], float | None]:
-    """The mean of `KEY/MODE` over the recent steps, as a multiple of that over the first; where `beside` is there."""
+    """The mean of `KEY/MODE` over the recent steps, as a multiple of that over as many, the first that have it; where
+    `beside` is there. A mode may come later than the run, by its schedule."""
 
-    def figure(mode: str, recent: Sequence[Metrics], first: Sequence[Metrics]) -> float | None:
-        now, then = _average(recent, f"{key}/{mode}"), _average(first, f"{key}/{mode}")
+    def figure(mode: str, recent: Sequence[Metrics], steps: Sequence[Metrics]) -> float | None:
+        having = (row for row in steps if f"{key}/{mode}" in row)
+        now, then = _average(recent, f"{key}/{mode}"), _average(list(islice(having, len(recent))), f"{key}/{mode}")
         if now is None or not then or (beside and _average(recent, f"{beside}/{mode}") is None):
             return None
         return now / then
@@ -60,7 +63,7 @@ def _growth(key: str, beside: str = "") -> Callable[[str, Sequence[Metrics], Seq
     return figure
 
 
-def _share_off(mode: str, recent: Sequence[Metrics], first: Sequence[Metrics]) -> float | None:
+def _share_off(mode: str, recent: Sequence[Metrics], steps: Sequence[Metrics]) -> float | None:
     # A mode that a step lacks is not in its metrics: it has had a share of 0.
     asked = _average(recent, f"share_asked/{mode}")
     if asked is None:
@@ -166,7 +169,7 @@ class AlarmWatch:
         rule, window = _RULES[name], alarm.window_steps
         if len(self._steps) < window:
             return None
-        value = rule.figure(mode, self._steps[-window:], self._steps[:window])
+        value = rule.figure(mode, self._steps[-window:], self._steps)
         if value is None or (value > alarm.threshold if rule.low else value < alarm.threshold):
             return None
         shown = format(value, rule.written).replace("%", " %")

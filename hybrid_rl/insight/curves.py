@@ -229,6 +229,14 @@ def _responses(run: RecordedRun) -> list[Chart | None]:
         _form(run, "empty_thought", "Empty thoughts", full_scale=True),
         _plain(run, "reflections_per_1k", "Reflection markers"),
     ]
+    # A mode that asks for no thought has its leaks, one that asks for it its empty thoughts; the others choose.
+    choosing = any(
+        f"thinks/{m}" in row and f"leaked_thought/{m}" not in row and f"empty_thought/{m}" not in row
+        for row in run.metrics
+        for m in run.modes
+    )
+    if choosing:
+        found += [_form(run, "thinks", "Thinks"), _form(run, "hybrid_accuracy", "In the better mode", full_scale=True)]
     # Rewards that abstain are rare; a flat line at zero would only take room.
     rare = [name for name in _RARE if any(row.get(f"{name}/{m}") for row in run.metrics for m in run.modes)]
     return found + [_form(run, name, _RARE[name]) for name in rare]

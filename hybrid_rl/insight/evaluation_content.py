@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from hybrid_rl.insight.blind_view import blind_rows
 from hybrid_rl.insight.budget_view import budget_rows, budget_svg
+from hybrid_rl.insight.choice_view import choice_rows
 from hybrid_rl.insight.comparison import mapping
 from hybrid_rl.insight.recorded import RecordedRun
 from hybrid_rl.insight.set_view import set_rows
@@ -20,6 +21,13 @@ Table = tuple[str, str, list[list[str]], Markup | None, str]
 def evaluation_content(run: RecordedRun) -> dict[str, Any]:
     """`evaluation_tables`: id, title, head and rows, drawing and note of each section that there is something for."""
     found: list[Table] = []
+    choices = choice_rows(run.summary.get("eval"))
+    if choices:
+        note = (
+            "Thinks: share of responses with a thought. The better mode of a prompt is the more accurate one of those "
+            "that are assigned, of equal ones the shorter."
+        )
+        found.append(("choices", "What the model chooses", choices, None, note))
     sets = set_rows(run.summary.get("eval_sets"))
     if sets:
         note = "mean@n: mean accuracy of n responses a prompt. pass@k: chance that one of k is right, estimated from n."

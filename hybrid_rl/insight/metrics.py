@@ -28,7 +28,8 @@ def step_metrics(
     shares: Mapping[str, float] = MappingProxyType({}),
     thoughts: Mapping[str, Thought] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """All metrics of a step. Modes, parts, tasks and sources that the step did not have are left out.
+    """All metrics of a step. Modes, parts, tasks and sources that the step did not have are left out, and so are means
+    over the trained tokens of a mode that had none.
 
     Args:
         shares: of each mode, as asked for at this step.
@@ -51,14 +52,15 @@ def step_metrics(
         chosen = [g for g, group in enumerate(groups) if group.mode == mode]
         mode_groups = [groups[g] for g in chosen]
         values = _mode_metrics(mode_groups, figures, mode)
-        values["share"] = sum(len(group.samples) for group in mode_groups if not group.dropped) / max(kept, 1)
-        if mode in shares:
-            values["share_asked"] = shares[mode]
-        if reference is not None and any(any(s.loss_mask) for group in mode_groups for s in group.samples):
-            values["kl"] = _mean_k3(mode_groups, [reference[g] for g in chosen])
+        values["share"] = values["responses"] / max(kept, 1)
+        k3 = _mean_k3(mode_groups, [reference[g] for g in chosen]) if reference is not None else None
+        if k3 is not None:
+            values["kl"] = k3
         result |= {f"{name}/{mode}": value for name, value in values.items()}
         result |= part_metrics(mode_groups, mode)
         result |= _split_metrics([s for group in mode_groups for s in group.samples], mode)
+    for mode, asked in shares.items():  # also where a step has no response in the mode: its share is then 0
+        result |= {f"share/{mode}": result.get(f"share/{mode}", 0.0), f"share_asked/{mode}": asked}
     if any(thought == "free" for thought in thoughts.values()):
         found = hybrid_accuracy([_answered(sample) for sample in samples], thoughts)
         result |= {f"hybrid_accuracy/{mode}": value for mode, value in found.items()}
@@ -74,13 +76,9 @@ def _answered(sample: Sample) -> Answered:
 def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) -> dict[str, float]:
     samples = [sample for group in groups for sample in group.samples]
     rollouts = [sample.rollout for sample in samples]
-    trained = max(figures.tokens[mode], 1)
-    importance = {
-        "importance_weight": figures.importance.get(mode, 0.0) / trained,
-        "importance_capped": figures.capped.get(mode, 0.0) / trained,
-    }
     return {
         "prompts": len(groups),
+        "responses": sum(len(group.samples) for group in groups if not group.dropped),
         **summarise(samples),
         "reward_std": mean(group.advantage.std for group in groups),
         "well_formed": mean(rollout.well_formed for rollout in rollouts),
@@ -91,12 +89,22 @@ def _mode_metrics(groups: Sequence[Group], figures: UpdateFigures, mode: str) ->
         "few_scored": mean(group.advantage.signal == "few_scored" for group in groups),
         **{f"dropped/{reason}": sum(group.dropped == reason for group in groups) for reason in DROP_REASONS},
         "unscored": mean(sample.score.outcome is not Outcome.OK for sample in samples),
-        "entropy": figures.entropy[mode] / trained,
-        "clip_fraction": figures.clipped[mode] / trained,
-        **(importance if mode in figures.importance else {}),
+        **_of_trained_tokens(figures, mode),
         "rollout_tokens": sum(rollout.num_sampled_tokens for rollout in rollouts),
         "update_tokens": sum(sample.rollout.num_sampled_tokens for sample in samples if sample.trained),
     }
+
+
+def _of_trained_tokens(figures: UpdateFigures, mode: str) -> dict[str, float]:
+    """Means over the trained tokens of a mode; without any there is no mean, and a 0 would pass for a collapse."""
+    trained = figures.tokens[mode]
+    if not trained:
+        return {}
+    found = {"entropy": figures.entropy[mode] / trained, "clip_fraction": figures.clipped[mode] / trained}
+    if mode in figures.importance:
+        found["importance_weight"] = figures.importance[mode] / trained
+        found["importance_capped"] = figures.capped[mode] / trained
+    return found
 
 
 def _split_metrics(samples: Sequence[Sample], mode: str) -> dict[str, float]:
@@ -123,18 +131,21 @@ def summarise(samples: Sequence[Sample]) -> dict[str, float]:
     }
 
 
-def _mean_k3(groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]]) -> float:
-    """Mean of exp(d) - d - 1 with d = log pi_ref - log pi, over trained tokens, pi being the sampler."""
+def _mean_k3(groups: Sequence[Group], reference: Sequence[Sequence[tuple[float, ...]]]) -> float | None:
+    """Mean of exp(d) - d - 1 with d = log pi_ref - log pi, over trained tokens, pi being the sampler; None of none.
+
+    A mode token that was forced has no probability under the sampler.
+    """
     total, count = 0.0, 0
     for group, logprobs in zip(groups, reference, strict=True):
         for sample, values in zip(group.samples, logprobs, strict=True):
-            mask = np.asarray(sample.loss_mask, dtype=bool)
-            if not mask.any():  # the reference was not asked for it
+            mask = np.asarray(sample.loss_mask, dtype=bool) & np.asarray(sample.rollout.generation.sampled, dtype=bool)
+            if not mask.any():  # the reference may not have been asked for it
                 continue
             difference = (np.asarray(values) - np.asarray(sample.rollout.generation.logprobs))[mask]
             total += float((np.exp(difference.clip(-20, 20)) - difference - 1).sum())
             count += int(mask.sum())
-    return total / max(count, 1)
+    return total / count if count else None
 
 
 def mean(values: Iterable[float]) -> float:

@@ -43,7 +43,8 @@ WORKING_PHASES = ("generate", "reference", "update")
 
 MODE_METRICS: dict[str, str] = {
     "prompts": "prompts answered in the mode",
-    "share": "share of the step's responses, but for those of dropped groups, that are in the mode",
+    "responses": "responses in the mode, but for those of dropped groups",
+    "share": "their share of the responses of the step",
     "share_asked": "the same, as the ratio or schedule asks for it; not where the data decide",
     "thinks": "share of responses with a thought; where the model chooses the mode, its choice",
     "hybrid_accuracy": "where the model chooses and its prompts are answered in assigned modes too: share of responses "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.chat_format import TemplateChatFormat
 from hybrid_rl.config import Config
 from hybrid_rl.data.sources import make_mixture
@@ -81,7 +82,9 @@ def view_prompts(config: Config, mode: str | None, index: int, split: Split) -> 
     outline = outline_policy(config.model, config.modes, seed=config.run.seed, search=config.search)
     prompt = make_mixture(config.data.sources, split, config.run.seed, config.search).at(index)
     return [
-        view_prompt(outline.format, prompt, name, outline.forbidden_ids, kinds[name].max_new_tokens)
+        view_prompt(
+            outline.format, with_target(prompt, name, kinds), name, outline.forbidden_ids, kinds[name].max_new_tokens
+        )
         for name in ([mode] if mode is not None else kinds)
     ]
 

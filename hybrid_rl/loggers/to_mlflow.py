@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities import Metric, Param
 
 from hybrid_rl.config.log import LogConfig
+from hybrid_rl.loggers.mlflow_names import mlflow_name
 from hybrid_rl.loggers.shown import COLUMNS, ShownSample
 
 _RUN_FILE = "run_id"
@@ -39,7 +40,7 @@ class MlflowLogger:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         now = mlflow.utils.time.get_current_time_millis()
-        entries = [Metric(name, float(value), now, step) for name, value in values.items()]
+        entries = [Metric(mlflow_name(name), float(value), now, step) for name, value in values.items()]
         for start in range(0, len(entries), _MOST_AT_ONCE):
             self._client.log_batch(self._id, metrics=entries[start : start + _MOST_AT_ONCE])
 
@@ -47,7 +48,8 @@ class MlflowLogger:
         rows = [dict(zip(COLUMNS, sample.row, strict=True)) for sample in samples]
         self._client.log_dict(self._id, {"samples": rows}, f"samples/step_{step:06d}.json")
         for mode, image in {s.mode: s.images[0] for s in reversed(samples) if s.images}.items():
-            self._client.log_image(self._id, image, f"samples/step_{step:06d}_{mode}.png")
+            safe = mlflow_name(mode).replace("/", "_")
+            self._client.log_image(self._id, image, f"samples/step_{step:06d}_{safe}.png")
 
     def close(self) -> None:
         self._client.set_terminated(self._id)

@@ -115,6 +115,10 @@ class Scorer:
                 part = f"rewards.{placed.spec.name}: "
                 raise PluginError(part + str(error).removeprefix(part)) from error
 
+    def asking_for(self, name: str) -> list[str]:
+        """Parts of the reward that have a parameter of this name."""
+        return list(dict.fromkeys(p.spec.name for p in self._placed.values() if name in p.reward.wanted))
+
     def check_without_policy(self) -> None:
         """Raise a PluginError if a reward asks for the policy, which goes on while its rollouts wait for a score."""
         for placed in self._placed.values():

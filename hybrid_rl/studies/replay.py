@@ -12,7 +12,7 @@ from typing import Any
 from hybrid_rl.algorithm.admission import AdmissionState
 from hybrid_rl.algorithm.advantage import Group
 from hybrid_rl.algorithm.grouping import make_grouping
-from hybrid_rl.algorithm.normalizer import Normalizer, token_weights
+from hybrid_rl.algorithm.normalizer import Normalizer, SampleWeight, token_weights
 from hybrid_rl.algorithm.rules import loss_rules
 from hybrid_rl.algorithm.selection import select
 from hybrid_rl.config import Config
@@ -63,12 +63,12 @@ class ModeReplay:
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """A response on both sides: its samples, and the weights of a token in the loss."""
+    """A response on both sides: its samples, and the weights of its tokens in the loss."""
 
     recorded: Sample
     replayed: Sample
-    recorded_weight: float
-    replayed_weight: float
+    recorded_weight: SampleWeight
+    replayed_weight: SampleWeight
 
 
 def replay(folder: RunFolder, changed: Config | None = None, *, rescore: bool = False) -> list[ModeReplay]:
@@ -93,7 +93,7 @@ def replay(folder: RunFolder, changed: Config | None = None, *, rescore: bool = 
         for g, (old, new) in enumerate(zip(recorded, replayed, strict=True)):
             groups[old.mode].append((old, new))
             for s, (was, would) in enumerate(zip(old.samples, new.samples, strict=True)):
-                found[old.mode].append(_Response(was, would, weights[0][g][s].token, weights[1][g][s].token))
+                found[old.mode].append(_Response(was, would, weights[0][g][s], weights[1][g][s]))
     totals = [sum(_force(responses, side) for responses in found.values()) for side in (0, 1)]
     return [_mode(mode, responses, groups[mode], totals) for mode, responses in found.items()]
 
@@ -169,7 +169,7 @@ def _force(responses: Sequence[_Response], side: int) -> float:
         sample, weight = response.recorded, response.recorded_weight
         if side:
             sample, weight = response.replayed, response.replayed_weight
-        total += weight * math.fsum(abs(a) for a in _seen(sample))
+        total += math.fsum(w * abs(a) for w, a in zip(weight.spread(sample), _seen(sample), strict=True))
     return total
 
 

@@ -97,9 +97,12 @@ def _points(trial: Trial, summary: Mapping[str, Any]) -> Iterable[Point]:
     folder = RunFolder(trial.folder)
     rows = folder.metrics()
     kinds = list(trial.config.modes.kinds)
-    group = trial.config.train.responses_per_prompt
+    group = trial.config.train.responses_per_prompt  # for rows of earlier versions, which did not count responses
     tokens = [0.0, *accumulate(sum(row.get(f"update_tokens/{kind}", 0.0) for kind in kinds) for row in rows)]
-    samples = {kind: [0.0, *accumulate(group * row.get(f"prompts/{kind}", 0.0) for row in rows)] for kind in kinds}
+    samples = {
+        kind: [0.0, *accumulate(row.get(f"responses/{kind}", group * row.get(f"prompts/{kind}", 0.0)) for row in rows)]
+        for kind in kinds
+    }
     last = int(summary["steps"])
     found = [("before", 0, summary["eval"].get("before"))]
     found += [(str(row["step"]), row["step"], row.get("eval")) for row in folder.evaluations() if row["step"] != last]
