@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from hybrid_rl.errors import BroadcastBroken
 from hybrid_rl.interrupt import StopSignal
 
-_POLL_S = 0.05
-"""How often calls that wait for each other are looked at."""
+_POLL_S = 0.01
+"""How often calls that wait for each other are looked at: far below what a transfer takes."""
 _GRACE_S = 5.0
 """How long after a complaint the worker that has died is looked for."""
 
