@@ -1,13 +1,17 @@
-"""`python -m benchmarks.rollout`: the rollout engine against `transformers.generate`, in turn, on the same weights.
+"""`python -m benchmarks.rollout`: the rollout engine against `transformers.generate` or vLLM, in turn, same weights.
 
 8 prompts x 8 responses of a random Qwen3, half of them short (16 to 32 tokens), half long. Both sides are forced to the
 same lengths: ours by the budgets of the requests, with no stop token in the vocabulary; the peer by a processor of its
 logits that allows nothing but the stop token from a response's length on. One call of 64 rows each, sampled at
 temperature 1 in float32, each side in a process of its own that stays warm. JSON alone goes to standard output.
 
+vLLM lives in an environment of its own (docs/benchmarks.md), whose interpreter `--vllm-python` names. Its cases end in
+`_vllm`; it is told to ignore ends, and how long each response is to be.
+
     python -m benchmarks.rollout                       # 30 M parameters, prompts of 128 and of 512 tokens; 120 M
     python -m benchmarks.rollout --case 30m_p128 --runs 5
     python -m benchmarks.rollout --sizes tiny          # seconds, only to see that it runs
+    python -m benchmarks.rollout --peers vllm --vllm-python ~/vllm/bin/python
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from benchmarks.grpo_folder import write_folder
 from benchmarks.report_form import case as case_of
 from benchmarks.report_form import print_report
 from benchmarks.sides import Side, Turns, in_turn, serve
+from benchmarks.vllm_side import LAYOUTS, VllmSide, environment
 
 _SIZES_120M = replace(SIZES["30m"], hidden_size=768, layers=16, heads=12, kv_heads=6, mlp_size=2304)
 CASES: dict[str, tuple[Case, Sizes]] = {
@@ -34,6 +39,9 @@ CASES: dict[str, tuple[Case, Sizes]] = {
     "30m_p512": (Case(name="30m_p512", prompt_lengths=(512,)), SIZES["30m"]),
     "120m_p128_cap64": (Case(name="120m_p128_cap64", long=(64, 64)), _SIZES_120M),
 }
+
+_TINY = replace(SIZES["tiny"], head_dim=32)  # vLLM has no attention for smaller heads on a CPU
+PEERS = ("generate", "vllm")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,51 +55,83 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each side, after one to warm up")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side")
     parser.add_argument("--sizes", choices=("full", "tiny"), default="full", help="tiny: only to see that it runs")
-    parser.add_argument("--side", choices=("ours", "generate"), help=argparse.SUPPRESS)
+    parser.add_argument("--vllm-python", type=Path, help="interpreter of an environment with vLLM's CPU build")
+    parser.add_argument("--vllm-layout", choices=LAYOUTS, default=LAYOUTS[0], help="its engine in own processes or not")
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, help="default: generate, and vllm where --vllm-python is given"
+    )
+    parser.add_argument("--side", choices=("ours", *PEERS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.side:
         _be(options)
         return
+    peers = options.peers or PEERS[: 1 + bool(options.vllm_python)]
+    if "vllm" in peers and (options.vllm_python is None or not options.vllm_python.is_file()):
+        parser.error(
+            f"no interpreter of vLLM at {options.vllm_python}; make its environment as docs/benchmarks.md says, and "
+            "name the interpreter with --vllm-python"
+        )
     cases = []
     for name in options.case:
-        cases.append(_compare(name, options))
-        print(f"{name}: {cases[-1]['ratio']}", file=sys.stderr, flush=True)
+        for case in _compare(name, peers, options):
+            cases.append(case)
+            print(f"{case['name']}: {case['ratio']}", file=sys.stderr, flush=True)
     print_report(cases, threads=options.threads)
 
 
 def _workload(name: str, sizes: str) -> Workload:
     case, full = CASES[name]
-    return Workload.of(case, SIZES["tiny"] if sizes == "tiny" else full)
+    return Workload.of(case, _TINY if sizes == "tiny" else full)
 
 
-def _compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def _compare(name: str, peers: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A case for each peer; all sides take turns with one another."""
     work = _workload(name, options.sizes)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "policy")
         write_folder(folder, work.sizes, images=False)
-        words = ["--case", name, "--sizes", options.sizes, "--threads", str(options.threads), "--folder", str(folder)]
-        threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": None}
-        ours, peer = (Side(s, ["benchmarks.rollout", "--side", s, *words], threads) for s in ("ours", "generate"))
-        samples = in_turn([ours, peer], options.runs, warm_up=1)
-        facts = {side.name: side.facts for side in (ours, peer)}
-        for side in (ours, peer):
+        sides = [_start(side, name, folder, options) for side in ("ours", *peers)]
+        samples = in_turn(sides, options.runs, warm_up=1)
+        facts = {side.name: side.facts for side in sides}
+        for side in sides:
             side.close()
-    return case_of(
-        name, samples["ours"], samples["generate"], sizes=asdict(work.sizes), tokens=work.response_tokens, sides=facts
-    )
+    return [
+        case_of(
+            name if peer == "generate" else f"{name}_{peer}",
+            samples["ours"],
+            samples[peer],
+            sizes=asdict(work.sizes),
+            tokens=work.response_tokens,
+            sides={"ours": facts["ours"], peer: facts[peer]},
+        )
+        for peer in peers
+    ]
+
+
+def _start(side: str, name: str, folder: Path, options: argparse.Namespace) -> Side:
+    words = ["benchmarks.rollout", "--side", side, "--case", name, "--sizes", options.sizes]
+    words += ["--threads", str(options.threads), "--folder", str(folder)]
+    if side != "vllm":
+        return Side(side, words, {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": None})
+    python = options.vllm_python
+    return Side(side, words, environment(python, options.threads, options.vllm_layout), python=str(python))
 
 
 def _be(options: argparse.Namespace) -> None:
     """One of the sides, in its own process."""
     turns = Turns()
+    work = _workload(options.case[0], options.sizes)
+    if options.side == "vllm":  # its environment has no hybrid-rl
+        vllm = VllmSide(work, options.folder)
+        serve(vllm.run, turns, vllm.facts())
+        return
     from hybrid_rl.quiet import quiet_transformers
 
     quiet_transformers()
     import torch
 
     torch.set_num_threads(options.threads)
-    work = _workload(options.case[0], options.sizes)
     side = OurSide(work, options.folder, options.threads) if options.side == "ours" else PeerSide(work, options.folder)
     serve(side.run, turns, {})
 

@@ -32,15 +32,21 @@ class Side:
     Args:
         arguments: module and arguments of its `python -m`.
         environment: variables that differ from this process's; None takes one away.
+        python: the interpreter, where it is not this process's.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str | None] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str | None] | None = None,
+        *,
+        python: str = sys.executable,
     ) -> None:
         changed = {**os.environ, **(environment or {})}
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [python, "-m", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
