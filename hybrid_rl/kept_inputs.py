@@ -1,4 +1,4 @@
-"""What a processor made of a prompt with images or videos, kept by content: rollout, reference and update ask for the same."""
+"""What a processor made of a prompt with media, kept by content: rollout, reference and update ask for the same."""
 
 from __future__ import annotations
 

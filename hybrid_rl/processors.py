@@ -26,7 +26,7 @@ def set_video_options(processor: Any, config: VideoConfig | None) -> None:
     options = getattr(processor, "video_options", None)
     if options is None:
         raise ConfigError(
-            f"model.video: the processor of this policy ({type(processor).__name__}) takes no videos; remove the section"
+            f"model.video: the policy's processor ({type(processor).__name__}) takes no videos; remove the section"
         )
     given = {_VIDEO_OPTIONS[name]: value for name, value in config.model_dump(exclude_none=True).items()}
     processor.video_options = options.with_changes(given)

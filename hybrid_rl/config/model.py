@@ -33,7 +33,8 @@ class VideoConfig(Section):
     """Frames to choose for a second of video, as long as they fit into the packages. Unset: as the processor has it (3
     for MiniCPM-V 4.5)."""
     max_packages: int | None = Field(default=None, ge=1)
-    """Most packages of one video; each becomes as many tokens as a small picture. Unset: as the processor has it (180)."""
+    """Packages of one video, each of which becomes as many tokens as a small picture; rounding may add one. Unset: as
+    the processor has it (180)."""
     max_frames_per_package: int | None = Field(default=None, ge=1, le=6)
     """Most frames that one package may hold, so that a video shows at most so many times `max_packages`. Unset: as the
     processor has it (3)."""

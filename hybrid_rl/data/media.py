@@ -80,9 +80,7 @@ def _timed(item: Mapping[str, object], place: str, folder: Path) -> FrameVideo:
     if unknown:
         raise DataError(f"{place} has {unknown[0]!r}, which is not read; a video of frames has {', '.join(_KEYS)}")
     rate = item.get("frames_per_second")
-    if rate is not None and (
-        isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf
-    ):
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf):
         raise DataError(f"{place}: `frames_per_second` must be a number above 0, not {rate!r:.60}")
     return FrameVideo(_frames(item["frames"], place, folder), None if rate is None else float(rate), place=place)
 

@@ -1,4 +1,4 @@
-"""What the prompts alone tell: their tokens, those of their images and videos, whether the references fit the budgets."""
+"""What the prompts alone tell: their tokens, those of images and videos, whether the references fit the budgets."""
 
 from __future__ import annotations
 

@@ -89,6 +89,4 @@ class Evaluator:
 
 def blind(prompt: Prompt) -> Prompt:
     """The prompt with its images and videos blanked."""
-    return replace(
-        prompt, images=tuple(map(blanked, prompt.images)), videos=tuple(map(blanked_video, prompt.videos))
-    )
+    return replace(prompt, images=tuple(map(blanked, prompt.images)), videos=tuple(map(blanked_video, prompt.videos)))

@@ -11,6 +11,7 @@ from hybrid_rl.film_strip import film_strip
 from hybrid_rl.images import content_name, inline_png
 from hybrid_rl.records import Outcome, Prompt, Sample
 from hybrid_rl.run_folder import RunFolder
+from hybrid_rl.videos import VideoRef
 
 
 def sample_rows(
@@ -57,8 +58,10 @@ def _row(sample: Sample) -> dict[str, Any]:
 def _media(prompt: Prompt, folder: RunFolder, chat: TemplateChatFormat) -> dict[str, list[str]]:
     """Paths in the run folder of the prompt's images, and of a strip of frames of each of its videos."""
     images = [folder.write_image(content_name(ref), ref.read_bytes) for ref in prompt.images]
-    strips = [
-        folder.write_image(f"{ref.digest().hex()}.strip.png", lambda ref=ref: inline_png(film_strip(chat.clip(ref))).data)  # type: ignore[misc]
-        for ref in prompt.videos
-    ]
-    return {"images": images} | ({"videos": strips} if strips else {})
+    strips = [_strip(ref, folder, chat) for ref in prompt.videos]
+    return {"images": images, "videos": strips} if strips else {"images": images}
+
+
+def _strip(ref: VideoRef, folder: RunFolder, chat: TemplateChatFormat) -> str:
+    name = f"{ref.digest().hex()}.strip.png"
+    return folder.write_image(name, lambda: inline_png(film_strip(chat.clip(ref))).data)
