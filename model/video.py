@@ -280,7 +280,7 @@ def _unreadable(path: str, error: FFmpegError) -> ValueError:
     # "Invalid argument" is what FFmpeg says of a format that is not allowed.
     if isinstance(error, av.error.ArgumentError):
         reason: Any = "its format is none of a video"
-    elif isinstance(error, av.error.InvalidDataError):
+    elif isinstance(error, av.error.InvalidDataError | av.error.EOFError):
         reason = "it is damaged or cut short (an mp4 may have its index, the moov atom, at its end)"
     else:
         reason = error.strerror or error

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import DEFAULT_CONFIG, SMALL
+from other_models import save
 from PIL import Image
 from test_run import assert_same_run, interrupt_after
 from videos import write_digits
 
 import hybrid_rl
-from hybrid_rl.cli.main import main
+from hybrid_rl.cli.main import EXIT_USER_ERROR, main
 from hybrid_rl.config import load_config
 from hybrid_rl.doctor.prompts import examine_prompts
 from hybrid_rl.errors import Interrupted
@@ -161,3 +162,86 @@ def test_generate_answers_a_question_about_a_video(
     with pytest.raises(SystemExit) as exit_:
         main()
     assert not exit_.value.code and "answer: " in capsys.readouterr().out
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def refusal(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    """The one sentence with which `hybrid-rl train` ends."""
+    arguments = ["train", str(DEFAULT_CONFIG), *overrides_of(folder, f"run.dir={folder / 'refused'}", *overrides)]
+    monkeypatch.setattr(sys, "argv", ["hybrid-rl", *arguments])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    captured = capsys.readouterr()
+    assert exit_.value.code == EXIT_USER_ERROR and not (folder / "refused").exists()
+    (sentence,) = captured.err.splitlines()
+    return sentence.removeprefix("hybrid-rl: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no film", "it is damaged or cut short"),
+        (inline_png(Image.new("RGB", (40, 40))).data, "its format is none of a video"),
+    ],
+)
+def test_a_file_that_is_no_video_is_named_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes, reason: str
+) -> None:
+    rows = write_data(tmp_path, 4)
+    (tmp_path / "0.gif").write_bytes(content)
+    assert rows[0]["videos"] == ["0.gif"]
+    sentence = refusal(tmp_path, monkeypatch, capsys)
+    assert sentence.startswith(f"{tmp_path / 'films.jsonl'}:1, video 1: {tmp_path / '0.gif'} cannot be read as a video")
+    assert reason in sentence and sentence.endswith("replace or remove it")
+
+
+def test_frames_of_different_sizes_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, 4)
+    Image.new("RGB", (30, 20)).save(tmp_path / "1" / "frame_10.png")
+    sentence = refusal(tmp_path, monkeypatch, capsys)
+    assert re.search(r"films\.jsonl:2, video 1: frame .*frame_10\.png has 30 x 20 pixels, and the first one", sentence)
+
+
+def test_a_policy_without_videos_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, 4)
+    path = save("qwen2_5_vl", tmp_path / "qwen")
+    sentence = refusal(tmp_path, monkeypatch, capsys, f"model.path={path}")
+    assert re.search(
+        r"films\.jsonl:\d, video 1.* is a video, and the policy's processor \(Qwen2_5_VLProcessor\) takes none; give",
+        sentence,
+    )
+    chosen = refusal(tmp_path, monkeypatch, capsys, f"model.path={path}", "model.video={max_packages: 3}")
+    assert chosen.startswith("model.video: the policy's processor (Qwen2_5_VLProcessor) takes no videos")
+
+
+def test_a_video_of_more_tokens_than_a_micro_batch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, 4)
+    write_digits(tmp_path / "0.gif", "1" * 30, duration_ms=500)
+    sentence = refusal(tmp_path, monkeypatch, capsys, "train.max_tokens_per_micro_batch=200")
+    assert re.search(r"prompt films/000001 of source film has \d+ tokens .*max_tokens_per_micro_batch", sentence)
+    assert "model.video" in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("{fps: 3}", "no key 'model.video.fps'"),
+        ("{frames_per_second: 0.0}", "model.video.frames_per_second"),
+        ("{max_frames_per_package: 7}", "model.video.max_frames_per_package"),
+        ("{max_packages: 0}", "model.video.max_packages"),
+    ],
+)
+def test_impossible_choices_of_frames_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str, reason: str
+) -> None:
+    write_data(tmp_path, 4)
+    assert reason in refusal(tmp_path, monkeypatch, capsys, f"model.video={value}")

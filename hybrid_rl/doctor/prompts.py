@@ -53,7 +53,7 @@ def _media(config: Config, material: Material, prompts: list[Prompt], kind: str,
     mode = next(iter(config.modes.kinds))
     added = []
     for prompt in prompts:
-        bare = replace(prompt, **{media: ()})
+        bare = replace(prompt, images=()) if media == "images" else replace(prompt, videos=())
         added.append(len(material.format.prompt_ids(prompt, mode)) - len(material.format.prompt_ids(bare, mode)))
     each = sum(added) / sum(len(getattr(prompt, media)) for prompt in prompts)
     article = "an" if kind == "image" else "a"
