@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,13 @@ def test_a_blanked_video_has_the_same_tokens_and_shows_nothing(films: Path) -> N
     assert max(float(pixels.std(correction=0)) for pixels in blanked.media["pixel_values"]) < 1e-5
     assert min(float(pixels.std(correction=0)) for pixels in sighted.media["pixel_values"]) > 0.1
     assert policy.format.inputs(blind(blind(prompt)), "long").media["temporal_ids"] == blanked.media["temporal_ids"]
+
+
+def test_prompts_with_videos_travel_to_other_processes(films: Path) -> None:
+    refs = (film(films, "123"), InlineVideo(b"film"), FrameVideo((inline_png(numbered_frame(1)),), 2.0))
+    prompt = blind(asked(*refs))
+    assert pickle.loads(pickle.dumps(prompt)) == prompt and hash(prompt.videos)
+    assert [ref.digest() for ref in prompt.videos] != [ref.digest() for ref in refs]
 
 
 def test_a_strip_shows_frames_from_left_to_right(films: Path) -> None:

@@ -101,7 +101,7 @@ def test_records_and_the_report_show_a_strip_of_frames(finished: Path) -> None:
     for row in rows:
         (name,) = row["videos"]
         with Image.open(run / name) as strip:
-            assert strip.height == 40 and strip.width == 42 * len(row["gold"]) - 2
+            assert strip.height == 80 and strip.width == 82 * len(row["gold"]) - 2  # frames of 40 pixels, doubled
     assert 'alt="frames of a video of the prompt"' in (run / "report.html").read_text()
 
 

@@ -19,12 +19,12 @@ _PNG_BYTES = 40_000
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
     """`uri` is empty where the image cannot be shown. `coarse`: so small that it is shown enlarged, pixel by pixel.
-    `what` it is, in words."""
+    `strip`: frames of a video side by side."""
 
     name: str
     uri: str = ""
     coarse: bool = False
-    what: str = "image of the prompt"
+    strip: bool = False
 
 
 def thumbnails(run_dir: Path, row: Mapping[str, object], most: int | None = None) -> list[Thumbnail]:
@@ -37,7 +37,7 @@ def thumbnails(run_dir: Path, row: Mapping[str, object], most: int | None = None
     strips = [thumbnail(run_dir, name, _STRIP_SIDE) for name in names("videos")]
     return [
         *(thumbnail(run_dir, name) for name in names("images")),
-        *(replace(strip, what="frames of a video of the prompt") for strip in strips),
+        *(replace(strip, coarse=False, strip=True) for strip in strips),
     ]
 
 
