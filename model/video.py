@@ -25,6 +25,8 @@ from .pictures import MAX_PIXELS, to_rgb
 
 # Without a list FFmpeg takes pictures and plain text for films too, and follows playlists to other files and addresses.
 _FORMATS = "mov mp4 matroska webm avi mpegts mpeg mpegvideo m4v flv asf ogg gif h264 hevc obu ivf nut mxf rm dv swf"
+_DAMAGE = (FFmpegError, UnicodeDecodeError)
+"""What reading a damaged file raises; the latter where it has names in it."""
 _OPTIONS = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
 
 
@@ -141,7 +143,7 @@ class VideoFile:
                 stream = _stream(container)
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
                 rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-        except FFmpegError as error:
+        except _DAMAGE as error:
             raise _unreadable(path, error) from error
         if not packets:
             raise ValueError(f"{path} is a video without frames.")
@@ -171,7 +173,7 @@ class VideoFile:
         try:
             with _container(self.path, self.data) as container:
                 yield from _decoded(container, self, indices)
-        except FFmpegError as error:
+        except _DAMAGE as error:
             raise _unreadable(self.path, error) from error
 
     def key_time(self, time: int) -> int:
@@ -207,7 +209,7 @@ def _first_frame(path: str, data: bytes | None) -> Image.Image:
                         f"{path} has frames of {frame.width} x {frame.height} pixels, more than {MAX_PIXELS}."
                     )
                 return _upright(frame)
-    except FFmpegError as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
     raise ValueError(f"{path} is a video without frames.")
 
@@ -276,11 +278,11 @@ def _upright(frame: Any) -> Image.Image:
     return picture.rotate(turn, expand=True) if turn else picture
 
 
-def _unreadable(path: str, error: FFmpegError) -> ValueError:
+def _unreadable(path: str, error: FFmpegError | UnicodeDecodeError) -> ValueError:
     # "Invalid argument" is what FFmpeg says of a format that is not allowed.
     if isinstance(error, av.error.ArgumentError):
         reason: Any = "its format is none of a video"
-    elif isinstance(error, av.error.InvalidDataError | av.error.EOFError):
+    elif isinstance(error, av.error.InvalidDataError | av.error.EOFError | UnicodeDecodeError):
         reason = "it is damaged or cut short (an mp4 may have its index, the moov atom, at its end)"
     else:
         reason = error.strerror or error
