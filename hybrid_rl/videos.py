@@ -110,8 +110,9 @@ def blanked_video(ref: VideoRef) -> BlankVideo:
 
 def named(ref: VideoRef) -> str:
     """A video in a message: where the data name it, and its path."""
-    path = ref.path if isinstance(ref, FileVideo) else ""
-    return f"{ref.place or 'video'}{': ' * bool(ref.place and path) or ' ' * bool(path)}{path}"
+    if not isinstance(ref, FileVideo):
+        return ref.place or "a video"
+    return f"{ref.place}: {ref.path}" if ref.place else f"video {ref.path}"
 
 
 def takes_videos(processor: Any) -> bool:

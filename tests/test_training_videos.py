@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEFAULT_CONFIG, SMALL
+from conftest import DEFAULT_CONFIG, SMALL, make_groups
 from PIL import Image
 from test_backbones import picture, trainer_logprobs
 from test_updates_packed import assert_same, learned, padded
@@ -23,8 +23,9 @@ from hybrid_rl.images import inline_png
 from hybrid_rl.insight.evaluator import blind
 from hybrid_rl.insight.prompt_view import view_prompt
 from hybrid_rl.kept_media import MEDIA, keep_media
+from hybrid_rl.loggers import first_groups
 from hybrid_rl.policy import Policy, load_policy
-from hybrid_rl.records import Message, Prompt, Request
+from hybrid_rl.records import Message, Prompt, Request, Rollout, Score
 from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.rows import Row
 from hybrid_rl.updates.vision_once import vision_once
@@ -168,6 +169,13 @@ def test_a_strip_shows_frames_from_left_to_right(films: Path) -> None:
     assert strip.size == (4 * 64 + 6, 48)
     numbers = [number_of(strip.crop((66 * i, 0, 66 * i + 64, 48))) for i in range(4)]
     assert numbers == [11, 33, 56, 78]
+
+
+def test_loggers_are_shown_a_strip_behind_the_images(films: Path, make_rollout: Callable[..., Rollout]) -> None:
+    prompt = asked(film(films, "123"), images=[1])
+    groups = make_groups([make_rollout(prompt=prompt)], [Score(value=1.0)], eps=1e-4, min_std=1e-6)
+    (sample,) = first_groups(groups, policy_of().format.clip)
+    assert [image.size for image in sample.images] == [(110, 60), (3 * 80 + 2 * 2, 80)]
 
 
 # --- kept by content -------------------------------------------------------------------------------------------------
