@@ -17,6 +17,7 @@ from hybrid_rl.kept_inputs import KeptInputs
 from hybrid_rl.protocols import Thought
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.templates import PromptInputs, check_template_args, conversation, single_conversation
+from hybrid_rl.videos import Clip, VideoRef, open_video
 
 _KEPT_PROMPT_TEXTS = 1024
 """Prompts often differ in their image alone; rendering the same text again would cost as much as the image."""
@@ -50,7 +51,7 @@ class TemplateChatFormat:
         self._stop_texts = [self._tokenizer.decode([i], skip_special_tokens=False) for i in stop_ids]
         for mode, kind in kinds.items():
             check_template_args(mode, kind.template_args, processor, self._tokenizer)
-        self._prompt_texts: dict[tuple[tuple[Message, ...], int, str], str] = {}
+        self._prompt_texts: dict[tuple[tuple[Message, ...], int, int, str], str] = {}
         self._openings = {mode: self._opening(mode) for mode in kinds}
         self._forced = {mode: self.encode(kind.mode_token) for mode, kind in kinds.items()}
         self._before_answers: dict[str, tuple[int, ...]] = {}
@@ -61,28 +62,31 @@ class TemplateChatFormat:
         """Ids and media of a prompt, through the processor.
 
         Raises:
-            DataError: an image cannot be read, or the prompt does not suit the processor.
+            DataError: an image or a video cannot be read, or the prompt does not suit the processor.
         """
-        if not prompt.images:
+        if not prompt.has_media:
             return self._make_inputs(prompt, mode)
         return self._kept.get(prompt, self._kinds[mode], lambda: self._make_inputs(prompt, mode))
 
     def _make_inputs(self, prompt: Prompt, mode: str) -> PromptInputs:
         try:
-            tensors = {"return_tensors": "pt"} if prompt.images else {}
-            output = self._render(conversation(prompt), mode, tokenize=True, return_dict=True, **tensors)
+            tensors = {"return_tensors": "pt"} if prompt.has_media else {}
+            output = self._render(conversation(prompt, self.clip), mode, tokenize=True, return_dict=True, **tensors)
         except ValueError as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"prompt {prompt.id} of source {prompt.source}: {error}") from error
-        ids = single_conversation(output["input_ids"])
-        ids = tuple(int(i) for i in ids) + self.encode(self._kinds[mode].prefill)
+        ids = tuple(map(int, single_conversation(output["input_ids"]))) + self.encode(self._kinds[mode].prefill)
         skip = ("input_ids", "attention_mask", "token_type_ids")
         # The processor answers for a batch of one conversation: a list has one entry a conversation, while a tensor
         # runs over all images of the call, as transformers' own processors have it.
-        kept = {k: v for k, v in output.items() if k not in skip} if prompt.images else {}
+        kept = {k: v for k, v in output.items() if k not in skip} if prompt.has_media else {}
         media = {k: v[0] if isinstance(v, list) else v for k, v in kept.items()}
         return PromptInputs(ids, media)
+
+    def clip(self, ref: VideoRef) -> Clip:
+        """A video as the policy's processor reads it; DataError where it takes none, or cannot read this one."""
+        return open_video(ref, self._processor)
 
     def prompt_ids(self, prompt: Prompt, mode: str) -> tuple[int, ...]:
         return self.inputs(prompt, mode).ids
@@ -99,7 +103,7 @@ class TemplateChatFormat:
         turn: dict[str, Any] = {"role": "assistant", "content": answer}
         if thought:
             turn["reasoning_content"] = thought
-        messages = conversation(prompt, with_images=False)
+        messages = conversation(prompt, None)
         whole = self._render([*messages, turn], mode, add_generation_prompt=False, tokenize=False)
         opening = self.prompt_text(prompt, mode)
         if not whole.startswith(opening):
@@ -112,12 +116,12 @@ class TemplateChatFormat:
         return (*self.encode(text[:stop]), self._stop_ids[0])
 
     def prompt_text(self, prompt: Prompt, mode: str) -> str:
-        """The prompt as the template renders it, images as placeholders."""
-        key = (prompt.messages, len(prompt.images), mode)
+        """The prompt as the template renders it, images and videos as placeholders."""
+        key = (prompt.messages, len(prompt.images), len(prompt.videos), mode)
         if key not in self._prompt_texts:
             if len(self._prompt_texts) >= _KEPT_PROMPT_TEXTS:
                 self._prompt_texts.clear()
-            rendered = self._render(conversation(prompt, with_images=False), mode, tokenize=False)
+            rendered = self._render(conversation(prompt, None), mode, tokenize=False)
             self._prompt_texts[key] = rendered + self._kinds[mode].prefill
         return self._prompt_texts[key]
 
@@ -276,8 +280,6 @@ class TemplateChatFormat:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens kept."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-    # --- rendering ---------------------------------------------------------------------------------------------
 
     def _opening(self, mode: str) -> str:
         """The part of the prompt that belongs to the assistant's turn."""

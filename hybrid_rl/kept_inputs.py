@@ -1,4 +1,4 @@
-"""What a processor made of a prompt with images, kept by content: rollout, reference and update ask for the same."""
+"""What a processor made of a prompt with media, kept by content: rollout, reference and update ask for the same."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class KeptInputs:
         self._digest: bytes | None = None
 
     def get(self, prompt: Prompt, kind: KindConfig, make: Callable[[], PromptInputs]) -> PromptInputs:
-        """The inputs of a prompt with images in a mode; its images are decoded only if they are not known."""
+        """The inputs of a prompt with media in a mode; these are decoded only if they are not known."""
         if self._digest is None:
             self._digest = processor_digest(self._processor)
         mode = (repr(dict(kind.template_args)), kind.prefill)
-        key = ("inputs", self._digest, *mode, prompt.messages, tuple(map(image_digest, prompt.images)))
+        shown = (*map(image_digest, prompt.images), "videos", *(video.digest() for video in prompt.videos))
+        key = ("inputs", self._digest, *mode, prompt.messages, shown)
         return MEDIA.get(key, lambda: _for_everyone(make))
 
 

@@ -1,4 +1,4 @@
-"""Decoded images and what processors make of them, kept by content and bounded in bytes. One memory a process.
+"""Decoded images and frames, and what processors make of them, kept by content, bounded in bytes, once a process.
 
 Rollout, reference and update of a step read the same prompts, and so does the next epoch. Keys are digests of content,
 never paths: a file that has changed is decoded anew. Nothing is kept until `keep_media` has been told how much.
@@ -44,6 +44,10 @@ class MediaMemory:
                 self.num_bytes += size
                 self._shrink()
         return value
+
+    def can_keep(self, num_bytes: int) -> bool:
+        """Whether a value of this size would be kept."""
+        return num_bytes <= self._limit
 
     def _shrink(self) -> None:
         while self.num_bytes > self._limit:

@@ -26,6 +26,7 @@ from hybrid_rl.errors import ConfigError
 from hybrid_rl.lora import Lora, adapter_sizes, target_layers
 from hybrid_rl.plugins import build
 from hybrid_rl.pretrained import describe_folder, load_folder, model_without_weights
+from hybrid_rl.processors import set_video_options
 from hybrid_rl.protocols import Backbone
 from hybrid_rl.quiet import quiet_transformers
 from hybrid_rl.templates import PromptInputs
@@ -127,6 +128,7 @@ def load_policy(
     weights_dtype = torch.float32 if trainable and config.lora is None else compute_dtype
     folder = _weights_folder(config, checkpoint)
     model, processor = load_folder(folder, weights_dtype) if folder else _build(config, seed, search)
+    set_video_options(processor, config.video)
     model = model.to(device=device, dtype=weights_dtype).eval()
     if trainable:
         lean_layers(model)
@@ -195,6 +197,7 @@ def outline_policy(
         content = describe_folder(folder)
         model, processor = model_without_weights(content.config), content.processor
         generation_config = content.generation_config
+    set_video_options(processor, config.video)
     stop_ids = _stop_ids(generation_config, getattr(processor, "tokenizer", processor))
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     lora = config.lora

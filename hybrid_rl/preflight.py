@@ -174,6 +174,7 @@ def _check_length(
     for mode, kind in config.modes.kinds.items():
         length = len(chat.prompt_ids(with_target(prompt, mode, config.modes.kinds), mode))
         longest = length + kind.max_new_tokens
+        fewer = ", or show fewer frames (model.video)" if prompt.videos else ""
         where = (
             f"prompt {prompt.id} of source {prompt.source} has {length} tokens and mode {mode} may add "
             f"{kind.max_new_tokens}"
@@ -181,12 +182,12 @@ def _check_length(
         if longest > context_length:
             raise DataError(
                 f"{where}, more than the model's context of {context_length}; shorten the prompt or "
-                f"lower modes.kinds.{mode}.max_new_tokens"
+                f"lower modes.kinds.{mode}.max_new_tokens{fewer}"
             )
         if trained and longest > config.train.max_tokens_per_micro_batch:
             raise ConfigError(
                 f"{where}, more than train.max_tokens_per_micro_batch ({config.train.max_tokens_per_micro_batch}); "
-                f"raise that to {longest} or more"
+                f"raise that to {longest} or more{fewer}"
             )
 
 

@@ -8,6 +8,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from hybrid_rl.config.model import VideoConfig
+from hybrid_rl.errors import ConfigError
+
+_VIDEO_OPTIONS = {"frames_per_second": "fps", "max_packages": "max_packages", "max_frames_per_package": "max_packing"}
+"""Keys of `model.video`, and what processors call them."""
+
+
+def set_video_options(processor: Any, config: VideoConfig | None) -> None:
+    """Tell a processor which frames of videos to show.
+
+    Raises:
+        ConfigError: it takes no such settings.
+    """
+    if config is None:
+        return
+    options = getattr(processor, "video_options", None)
+    if options is None:
+        raise ConfigError(
+            f"model.video: the policy's processor ({type(processor).__name__}) takes no videos; remove the section"
+        )
+    given = {_VIDEO_OPTIONS[name]: value for name, value in config.model_dump(exclude_none=True).items()}
+    processor.video_options = options.with_changes(given)
+
 
 def load_processor(folder: str, config: Any) -> Any:
     """Processor of a folder, or its tokenizer for a model of text.

@@ -16,13 +16,15 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from hybrid_rl.images import ImageRef
+from hybrid_rl.videos import VideoRef
 
 Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of the conversation. Images of the prompt stand, in order, before the text of the first user turn."""
+    """One turn of the conversation. Images of the prompt, then its videos, stand in order before the text of the first
+    user turn."""
 
     role: Role
     text: str
@@ -47,8 +49,14 @@ class Prompt:
     messages: tuple[Message, ...]
     gold: str
     images: tuple[ImageRef, ...] = ()
+    videos: tuple[VideoRef, ...] = ()
     thought: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there is anything to see."""
+        return bool(self.images or self.videos)
 
 
 class Finish(StrEnum):

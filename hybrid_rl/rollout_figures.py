@@ -18,7 +18,7 @@ class RolloutFigures:
         row_steps: rows of all those passes: tokens fed.
         slots: most responses that may be in flight together.
         padded_tokens: positions that went through the model and held no token.
-        vision_encodes: images (or slices of images) that went through the vision tower.
+        vision_encodes: images (or slices, or packages of video frames) that went through the vision tower.
         unique_images: images (or slices) of different content among those of the call.
         prefill_seconds: forwarding prompts, images included.
         decode_seconds: all else: forwarding, sampling and book-keeping of the responses.

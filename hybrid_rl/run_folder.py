@@ -200,11 +200,11 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
-    def write_image(self, name: str, data: bytes) -> str:
-        """Keep an image once; returns its path relative to the run folder."""
+    def write_image(self, name: str, read: Callable[[], bytes]) -> str:
+        """Keep an image once, read if it is not there; returns its path relative to the run folder."""
         path = self.path / "images" / name
         if not path.exists():
-            path.write_bytes(data)
+            path.write_bytes(read())
         return f"images/{name}"
 
     def metrics(self) -> list[dict[str, Any]]:

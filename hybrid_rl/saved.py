@@ -15,6 +15,7 @@ from hybrid_rl.insight.evaluator import Evaluator
 from hybrid_rl.preflight import Material, prepare
 from hybrid_rl.records import Message, Prompt, Response
 from hybrid_rl.run_folder import STATE_FILE, RunFolder
+from hybrid_rl.videos import FileVideo
 from hybrid_rl.workers.cluster import Handle, InProcess
 from hybrid_rl.workers.reference import ReferenceWorker
 from hybrid_rl.workers.reward import RewardWorker
@@ -82,12 +83,14 @@ def _initial(saved: Saved) -> Handle | None:
     return InProcess(lambda: ReferenceWorker(setup))
 
 
-def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None, seed: int) -> Response:
+def answer(
+    saved: Saved, question: str, images: Sequence[Path], videos: Sequence[Path], mode: str | None, seed: int
+) -> Response:
     """Sample one response, as in training.
 
     Raises:
         ConfigError: there is no such mode.
-        DataError: an image cannot be read, or the question is longer than the context.
+        DataError: an image or a video cannot be read, or the question is longer than the context.
     """
     kinds = saved.config.modes.kinds
     chosen = mode if mode is not None else next(iter(kinds))
@@ -100,6 +103,7 @@ def answer(saved: Saved, question: str, images: Sequence[Path], mode: str | None
         messages=(Message(role="user", text=question),),
         gold="",
         images=tuple(FileImage(str(path)) for path in images),
+        videos=tuple(FileVideo(str(path)) for path in videos),
     )
     request = make_requests([prompt], [chosen], saved.config.modes, step=0, num_responses=1, seed=seed)
     worker = RolloutWorker(WorkerSetup(config=saved.config, checkpoint=saved.checkpoint))

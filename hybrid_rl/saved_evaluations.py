@@ -39,11 +39,11 @@ def evaluate_blind(saved: Saved, num_prompts: int | None) -> dict[str, Any]:
     """Sighted and blind accuracy with the same seeds; written to `blind.json` and the report of the run.
 
     Raises:
-        ConfigError: no prompt of the evaluation has an image.
+        ConfigError: no prompt of the evaluation has an image or a video.
     """
     config, material = material_of(saved, num_prompts)
-    if not any(prompt.images for prompt in material.eval_prompts):
-        raise ConfigError("--blind: no prompt of the evaluation has an image; there is nothing to blank")
+    if not any(prompt.has_media for prompt in material.eval_prompts):
+        raise ConfigError("--blind: no prompt of the evaluation has an image or a video; there is nothing to blank")
     evaluator = Evaluator(config, material, *workers_of(saved, config, material))
     found = compare_blind(evaluator.plain(), evaluator.blind())
     RunFolder(saved.folder).write_result("blind.json", json.dumps(found, indent=2) + "\n")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import open_image
 from hybrid_rl.records import Prompt
+from hybrid_rl.videos import Clip, VideoRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,32 @@ def single_conversation(ids: Any) -> Sequence[int]:
     return ids[0] if ids and isinstance(ids[0], (list, tuple)) else ids
 
 
-def conversation(prompt: Prompt, with_images: bool = True) -> list[dict[str, Any]]:
-    """A prompt as a processor takes it; without images, their places alone."""
+def conversation(prompt: Prompt, open_video: Callable[[VideoRef], Clip] | None) -> list[dict[str, Any]]:
+    """A prompt as a processor takes it: images, then videos, then the text of the first user turn.
+
+    Args:
+        open_video: gives the clips of videos; None leaves media out, but for their places.
+
+    Raises:
+        DataError: an image or a video cannot be read, or there is no user turn to put it in.
+    """
     messages: list[dict[str, Any]] = []
-    images = list(prompt.images)
+    blocks = _media_blocks(prompt, open_video)
     for message in prompt.messages:
         content: Any = message.text
-        if images and message.role == "user":
-            blocks: list[dict[str, Any]] = [
-                {"type": "image", "image": open_image(ref)} if with_images else {"type": "image"} for ref in images
-            ]
+        if blocks and message.role == "user":
             content = [*blocks, {"type": "text", "text": message.text}]
-            images = []
+            blocks = []
         messages.append({"role": message.role, "content": content})
-    if images:
-        raise DataError(f"prompt {prompt.id} has images but no user turn to put them in")
+    if blocks:
+        raise DataError(f"prompt {prompt.id} has images or videos but no user turn to put them in")
     return messages
+
+
+def _media_blocks(prompt: Prompt, open_video: Callable[[VideoRef], Clip] | None) -> list[dict[str, Any]]:
+    if open_video is None:
+        return [{"type": "image"} for _ in prompt.images] + [{"type": "video"} for _ in prompt.videos]
+    return [
+        *({"type": "image", "image": open_image(ref)} for ref in prompt.images),
+        *({"type": "video", "video": open_video(ref)} for ref in prompt.videos),
+    ]

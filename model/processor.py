@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -19,6 +19,9 @@ from .messages import copied, flattened, images_of, videos_of, without_media
 from .prompt import MEDIA_MARKERS, LiteralText, unused_cut
 from .video_sampling import UNTIMED_VIDEO, VideoOptions
 from .visuals import frame_choice
+
+if TYPE_CHECKING:
+    from .video import Clip
 
 # What callers of processors pass out of habit and what changes nothing here.
 _IGNORED_KEYWORDS = {"add_special_tokens", "return_attention_mask", "audio", "do_sample_frames"}
@@ -128,6 +131,16 @@ class MiniCPMVProcessor(ProcessorMixin):
         num_packages = len(frame_choice(num_frames, source_fps, settings).packages)
         package = self.image_token_count(width, height, max_slice_nums=settings.max_slice_nums, use_image_id=False)
         return num_packages * package + num_packages - 1  # each on a line of its own
+
+    def open_clip(self, video: Any) -> Clip:
+        """A video as this processor reads it; a block or a call may hold the clip instead.
+
+        Raises:
+            ValueError: not a video, or one without frames.
+        """
+        from .video import open_clip  # PyAV, which prompts without video do not need
+
+        return open_clip(video)
 
     def __call__(
         self,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -24,9 +25,12 @@ from .pictures import MAX_PIXELS, to_rgb
 
 # Without a list FFmpeg takes pictures and plain text for films too, and follows playlists to other files and addresses.
 _FORMATS = "mov mp4 matroska webm avi mpegts mpeg mpegvideo m4v flv asf ogg gif h264 hevc obu ivf nut mxf rm dv swf"
+_DAMAGE = (FFmpegError, UnicodeDecodeError)
+"""What reading a damaged file raises; the latter where it has names in it."""
 _OPTIONS = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
 
 
+@runtime_checkable
 class Clip(Protocol):
     """What sampling and encoding need to know of a video."""
 
@@ -47,7 +51,8 @@ class Clip(Protocol):
 
 
 def open_clip(video: Any, source_fps: float | None = None) -> Clip:
-    """A clip of a file, of a list of frames (anything `to_rgb` takes), or of an array [T, H, W, C] or [T, C, H, W].
+    """A clip of a file, of the bytes of one, of a list of frames (anything `to_rgb` takes), or of an array
+    [T, H, W, C] or [T, C, H, W]. A clip stays as it is.
 
     Args:
         source_fps: frame rate of a list; None means that its frames were chosen already. A file knows its own.
@@ -57,6 +62,10 @@ def open_clip(video: Any, source_fps: float | None = None) -> Clip:
     """
     if isinstance(video, str | Path):
         return VideoFile.open(str(video))
+    if isinstance(video, bytes):
+        return VideoFile.open("A video in memory", video)
+    if isinstance(video, Clip):
+        return video
     if isinstance(video, np.ndarray | Tensor):
         if video.ndim != 4:
             raise ValueError(f"A video array must be [T, H, W, C] or [T, C, H, W], got shape {tuple(video.shape)}.")
@@ -111,6 +120,9 @@ class VideoFile:
     """A video in a local file."""
 
     path: str
+    """Where it is; its name where `data` are given."""
+    data: bytes | None = field(default=None, repr=False)
+    """Content of the file, instead of what is at the path."""
     size: tuple[int, int]
     source_fps: float
     num_frames: int
@@ -120,18 +132,18 @@ class VideoFile:
     """Times of the key frames among them."""
 
     @classmethod
-    def open(cls, path: str) -> VideoFile:
+    def open(cls, path: str, data: bytes | None = None) -> VideoFile:
         """Read the packets of the first video stream, and decode its first frame for the size.
 
         Raises:
             ValueError: no such file, not a video, or one without frames.
         """
         try:
-            with _container(path) as container:
+            with _container(path, data) as container:
                 stream = _stream(container)
                 packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
                 rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-        except FFmpegError as error:
+        except _DAMAGE as error:
             raise _unreadable(path, error) from error
         if not packets:
             raise ValueError(f"{path} is a video without frames.")
@@ -139,9 +151,10 @@ class VideoFile:
         timed = len(times) == len(packets) and len(set(times)) == len(times)
         if not rate:
             raise ValueError(f"{path} does not tell its frame rate; give its frames as a list with source_fps.")
-        first = _first_frame(path)
+        first = _first_frame(path, data)
         return cls(
             path=path,
+            data=data,
             size=first.size,
             source_fps=float(rate),
             num_frames=len(packets),
@@ -158,9 +171,9 @@ class VideoFile:
             ValueError: the file is damaged.
         """
         try:
-            with _container(self.path) as container:
+            with _container(self.path, self.data) as container:
                 yield from _decoded(container, self, indices)
-        except FFmpegError as error:
+        except _DAMAGE as error:
             raise _unreadable(self.path, error) from error
 
     def key_time(self, time: int) -> int:
@@ -168,11 +181,11 @@ class VideoFile:
         return self.key_times[max(bisect_right(self.key_times, time) - 1, 0)]
 
 
-def _container(path: str) -> Any:
+def _container(path: str, data: bytes | None) -> Any:
     """An open container that holds a video stream."""
-    if "://" in path:
+    if data is None and "://" in path:
         raise ValueError(f"{path} is no local file; videos are not fetched from elsewhere.")
-    container = av.open(path, options=_OPTIONS)
+    container = av.open(path if data is None else BytesIO(data), options=_OPTIONS)
     if _stream(container) is None:
         container.close()
         raise ValueError(f"{path} is not a video: it has no pictures.")
@@ -187,16 +200,16 @@ def _stream(container: Any) -> Any:
     return None
 
 
-def _first_frame(path: str) -> Image.Image:
+def _first_frame(path: str, data: bytes | None) -> Image.Image:
     try:
-        with _container(path) as container:
+        with _container(path, data) as container:
             for frame in container.decode(_stream(container)):
                 if frame.width * frame.height > MAX_PIXELS:
                     raise ValueError(
                         f"{path} has frames of {frame.width} x {frame.height} pixels, more than {MAX_PIXELS}."
                     )
                 return _upright(frame)
-    except FFmpegError as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
     raise ValueError(f"{path} is a video without frames.")
 
@@ -265,11 +278,11 @@ def _upright(frame: Any) -> Image.Image:
     return picture.rotate(turn, expand=True) if turn else picture
 
 
-def _unreadable(path: str, error: FFmpegError) -> ValueError:
+def _unreadable(path: str, error: FFmpegError | UnicodeDecodeError) -> ValueError:
     # "Invalid argument" is what FFmpeg says of a format that is not allowed.
     if isinstance(error, av.error.ArgumentError):
         reason: Any = "its format is none of a video"
-    elif isinstance(error, av.error.InvalidDataError):
+    elif isinstance(error, av.error.InvalidDataError | av.error.EOFError | UnicodeDecodeError):
         reason = "it is damaged or cut short (an mp4 may have its index, the moov atom, at its end)"
     else:
         reason = error.strerror or error

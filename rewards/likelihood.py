@@ -168,7 +168,8 @@ def _key(query: AnswerQuery) -> int:
     prompt = query.prompt
     texts = [part for message in prompt.messages for part in (message.role, message.text)]
     images = map(content_name, prompt.images)
-    return stable_seed(query.mode, *query.target_ids, "prompt", *texts, "images", *images)
+    videos = ("videos", *(video.digest().hex() for video in prompt.videos)) if prompt.videos else ()
+    return stable_seed(query.mode, *query.target_ids, "prompt", *texts, "images", *images, *videos)
 
 
 def _check(name: str, value: str, known: Sequence[str]) -> None:

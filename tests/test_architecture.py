@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 # Rooms of hybrid_rl from the ground up: a room imports its own level and those below it.
 LEVELS = (
-    {"errors", "quiet", "interrupt", "images", "kept_media", "machine"},
+    {"errors", "quiet", "interrupt", "images", "videos", "film_strip", "kept_media", "machine"},
     {"records", "rollout_figures"},
     {"protocols", "plugins", "parts"},
     {"config", "scorer_pool"},

@@ -12,6 +12,7 @@ from PIL import Image
 from hybrid_rl.data.files import FileSource
 from hybrid_rl.errors import ConfigError, DataError
 from hybrid_rl.images import FileImage, InlineImage, inline_png, open_image
+from hybrid_rl.videos import FileVideo, FrameVideo, InlineVideo
 
 
 def write_lines(path: Path, *rows: Any) -> Path:
@@ -179,6 +180,37 @@ GOOD = {"prompt": "q", "gold": "x"}
 USER = {"role": "user", "content": "q"}
 
 
+def test_videos_are_files_folders_lists_or_bytes(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name in ("frame_10.png", "frame_9.png", ".hidden"):
+        (frames / name).write_bytes(b"")
+    (tmp_path / "a.mp4").write_bytes(b"")
+    listed = ["frames/frame_9.png", "frames/frame_10.png"]
+    timed = {"frames": "frames", "frames_per_second": 2}
+    row = {**GOOD, "videos": ["a.mp4", "frames", listed, timed]}
+    first, *of_frames = source(write_lines(tmp_path / "d.jsonl", row))[0].videos
+    assert first == FileVideo(str(tmp_path / "a.mp4"))
+    expected = tuple(FileImage(str(tmp_path / name)) for name in listed)  # 9 comes before 10
+    assert of_frames == [FrameVideo(expected), FrameVideo(expected), FrameVideo(expected, 2.0)]
+    import datasets
+
+    stored = {"prompt": ["q"], "gold": ["x"], "videos": [[{"bytes": b"film", "path": None}]]}
+    datasets.Dataset.from_dict(stored).to_parquet(tmp_path / "d.parquet")
+    assert source(tmp_path / "d.parquet")[0].videos == (InlineVideo(b"film"),)
+
+
+def test_marks_of_videos_are_counted_beside_those_of_images(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "a.png").write_bytes(b"")
+    parts = [{"type": "image"}, {"type": "video"}, {"type": "text", "text": "q"}]
+    row = {"messages": [{"role": "user", "content": parts}], "gold": "x", "images": ["a.png"], "videos": ["a.mp4"]}
+    (prompt,) = source(write_lines(tmp_path / "d.jsonl", row))
+    assert (len(prompt.images), len(prompt.videos), prompt.messages[0].text) == (1, 1, "q")
+    with pytest.raises(DataError, match=r"d\.jsonl:1: `messages` show 1 videos but `videos` has 2"):
+        source(write_lines(tmp_path / "d.jsonl", {**row, "videos": ["a.mp4"] * 2}))
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -199,7 +231,25 @@ USER = {"role": "user", "content": "q"}
         ({"messages": [{"role": "user", "content": 5}], "gold": "x"}, r"d\.jsonl:2: the content of a user turn"),
         ({"messages": [USER, {"role": "assistant", "content": "x"}], "gold": "x"}, r"d\.jsonl:2: .*end with a user"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}], "gold": "x"}, r"show 1 images but .* has 0"),
-        ({"messages": [{"role": "user", "content": [{"type": "video"}]}], "gold": "x"}, r"a part must be"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}], "gold": "x"}, r"show 1 videos but .* has 0"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}], "gold": "x"}, r"a part must be"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video"}, {"type": "image"}]}], "gold": "x"},
+            r"d\.jsonl:2: images stand before videos",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}], "gold": "x"},
+            r"the video part holds more than its type; list the videos in `videos`",
+        ),
+        ({**GOOD, "videos": ["gone.mp4"]}, r"d\.jsonl:2, video 1: there is no file .*gone\.mp4"),
+        ({**GOOD, "videos": "a.mp4"}, r"d\.jsonl:2: `videos` must be a list"),
+        ({**GOOD, "videos": [3]}, r"d\.jsonl:2, video 1 must be a path of a file or of a folder"),
+        ({**GOOD, "videos": [[]]}, r"d\.jsonl:2, video 1 has no frames"),
+        ({**GOOD, "videos": [["gone.png"]]}, r"d\.jsonl:2, video 1, frame 1: there is no file .*gone\.png"),
+        ({**GOOD, "videos": [{"frames": "gone"}]}, r"d\.jsonl:2, video 1: there is no folder .*gone"),
+        ({**GOOD, "videos": [{"frames": [], "fps": 2}]}, r"d\.jsonl:2, video 1 has 'fps', which is not read"),
+        ({**GOOD, "videos": [{"frames": [], "frames_per_second": 0}]}, r"`frames_per_second` must be a number above 0"),
+        ({**GOOD, "video": "a.mp4"}, r"d\.jsonl:2 has a column `video`, which is not read; .* `videos`"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "image"}]}], "gold": 1},
             r"images stand before the text of the first user turn",

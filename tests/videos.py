@@ -1,4 +1,4 @@
-"""Films whose frames tell their own number, made on the spot."""
+"""Films whose frames tell their own number, and films of handwritten digits, made on the spot."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_digits
 
 SIZE = (64, 48)
 """Width and height in pixels: eight bars of eight pixels, one per bit of the frame's number."""
@@ -33,4 +34,16 @@ def write_film(
         for number in range(num_frames):
             container.mux(stream.encode(av.VideoFrame.from_image(numbered_frame(number))))
         container.mux(stream.encode(None))
+    return str(path)
+
+
+def write_digits(path: Path, digits: str, seed: int = 0, duration_ms: int = 300) -> str:
+    """A GIF of handwritten digits (scikit-learn), one after the other, each on a strip of 40 x 40 pixels."""
+    bundle = load_digits()
+    chance = np.random.default_rng(seed)
+    frames = []
+    for digit in digits:
+        pixels = chance.choice(bundle.images[bundle.target == int(digit)]) / 16 * 255
+        frames.append(Image.fromarray(pixels.astype(np.uint8)).resize((40, 40)))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration_ms)
     return str(path)

@@ -20,7 +20,7 @@ from hybrid_rl.authoring.audit import MARKS, Audit
 from hybrid_rl.authoring.audit_draw import Key
 from hybrid_rl.insight.comparison import finite, mapping
 from hybrid_rl.insight.recorded import RecordedRun, read_lines
-from hybrid_rl.insight.thumbnails import thumbnail
+from hybrid_rl.insight.thumbnails import thumbnails
 from hybrid_rl.insight.visible import shorten, visible
 
 _LONGEST = 20_000
@@ -78,8 +78,6 @@ class AuditServer(ThreadingHTTPServer):
         keys = self.keys
         key = keys[number]
         row = _row(self.run, key)
-        images = row.get("images")
-        names = [str(name) for name in images] if isinstance(images, list) else []
         accuracy = finite(mapping(row.get("parts")).get("accuracy"))
         return self._template.render(
             number=number,
@@ -96,7 +94,7 @@ class AuditServer(ThreadingHTTPServer):
             prompt_id=_shown(row.get("prompt_id")),
             verdict="not judged" if accuracy is None else "right" if accuracy > 0.5 else "wrong",
             parts=[(str(name), finite(value)) for name, value in mapping(row.get("parts")).items()],
-            images=[thumbnail(self.run.path, name) for name in names],
+            images=thumbnails(self.run.path, row),
         )
 
 

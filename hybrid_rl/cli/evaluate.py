@@ -21,7 +21,9 @@ def command(
     budgets: Annotated[
         str | None, typer.Option(help="Thinking budgets in tokens, such as 0,16,32,64: accuracy at each.")
     ] = None,
-    blind: Annotated[bool, typer.Option("--blind", help="Repeat it with every image blanked, side by side.")] = False,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Repeat it with every image and video blanked, side by side.")
+    ] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="A set of evaluation.sets instead; repeatable.")
     ] = None,

@@ -14,6 +14,7 @@ def command(
     ],
     question: Annotated[str, typer.Argument(help="What to ask.")],
     image: Annotated[list[Path] | None, typer.Option(help="An image that belongs to the question; repeatable.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video that belongs to the question; repeatable.")] = None,
     mode: Annotated[str | None, typer.Option(help="The mode to answer in; default: the config's first.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the sampling.")] = 0,
 ) -> None:
@@ -24,7 +25,7 @@ def command(
     from hybrid_rl.insight.visible import visible
     from hybrid_rl.saved import answer, open_saved
 
-    response = answer(open_saved(target), question, image or [], mode, seed)
+    response = answer(open_saved(target), question, image or [], video or [], mode, seed)
     # What a model writes may hold terminal codes; it is shown, not obeyed.
     if response.thought:
         print(f"thought: {visible(response.thought)}")

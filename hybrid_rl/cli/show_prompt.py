@@ -40,12 +40,17 @@ def _print(view: PromptView) -> None:
     from hybrid_rl.insight.visible import visible
 
     prompt = view.prompt
-    images = sum(piece.count for piece in view.pieces if piece.part == "image")
+    shown = [
+        f"{sum(piece.count for piece in view.pieces if piece.part == kind)} of them for {number} {kind}"
+        f"{'s' * (number != 1)}"
+        for kind, number in (("image", len(prompt.images)), ("video", len(prompt.videos)))
+        if number or kind == "image"
+    ]
     prefilled = sum(piece.part == "prefilled" for piece in view.pieces)
     print(
         visible(
-            f"mode {view.mode}: prompt {prompt.id} of source {prompt.source}, {len(view.ids)} tokens, {images} of them "
-            f"for {len(prompt.images)} image{'s' * (len(prompt.images) != 1)}, {prefilled} prefilled"
+            f"mode {view.mode}: prompt {prompt.id} of source {prompt.source}, {len(view.ids)} tokens, "
+            f"{', '.join(shown)}, {prefilled} prefilled"
         )
     )
     rows = [["token", "id", "place", "", ""]]

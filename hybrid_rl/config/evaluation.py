@@ -58,7 +58,8 @@ class EvaluationConfig(Section):
     every_steps: int | None = Field(default=None, ge=1)
     """Also evaluate every so many steps, into `eval.jsonl`. Unset: no."""
     blind: bool = False
-    """Repeat each of these evaluations with blanked images (same size, mean grey): what is still right was not seen."""
+    """Repeat each of these evaluations with blanked images and videos (same size, mean grey): what is still right was
+    not seen."""
     sets: dict[str, EvaluationSetConfig] = Field(default_factory=dict)
     """Further evaluations by name."""
 

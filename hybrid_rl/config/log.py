@@ -22,4 +22,4 @@ class LogConfig(Section):
     project: str = "hybrid-rl"
     """Project, or experiment, that the run belongs to."""
     samples_every_steps: int = Field(default=10, ge=1)
-    """Steps between samples: the first group of each mode, with its images."""
+    """Steps between samples: the first group of each mode, with its images and a strip of each video."""

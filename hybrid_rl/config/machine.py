@@ -16,4 +16,4 @@ class MachineConfig(Section):
     """`auto`: the machine is measured in a second or less, once for its hardware and libraries, and the fastest exact
     kernels are used (docs/performance.md). `plain`: what torch does by itself."""
     image_cache_mib: int = Field(default=256, ge=0)
-    """Decoded images and their pixels as the model takes them that each process keeps, in MiB. 0: none."""
+    """Decoded images and frames, and their pixels as the model takes them, that each process keeps, in MiB. 0: none."""

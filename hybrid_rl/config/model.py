@@ -26,6 +26,20 @@ class LoraConfig(Section):
     """Last names of the linear layers, such as `q_proj`. Unset: all linear layers of the parts."""
 
 
+class VideoConfig(Section):
+    """Which frames of a video the policy is shown, where its processor takes videos (docs/media.md)."""
+
+    frames_per_second: float | None = Field(default=None, gt=0)
+    """Frames to choose for a second of video, as long as they fit into the packages. Unset: as the processor has it (3
+    for MiniCPM-V 4.5)."""
+    max_packages: int | None = Field(default=None, ge=1)
+    """Packages of one video, each of which becomes as many tokens as a small picture; rounding may add one. Unset: as
+    the processor has it (180)."""
+    max_frames_per_package: int | None = Field(default=None, ge=1, le=6)
+    """Most frames that one package may hold, so that a video shows at most so many times `max_packages`. Unset: as the
+    processor has it (3)."""
+
+
 class ModelConfig(Section):
     """Which policy is trained."""
 
@@ -57,6 +71,8 @@ class ModelConfig(Section):
     backbone: str | None = None
     """How the model is called: a `module:Class` with the methods of `hybrid_rl.protocols.Backbone`. Unset: chosen by
     what the model offers."""
+    video: VideoConfig | None = None
+    """Which frames of videos are shown. Unset: as the processor has it."""
     packing: Literal["auto", "never"] = "auto"
     """How responses are forwarded in training and for the reference. `auto`: packed without padding, the prompt of a
     group once and each picture once an update, where the model allows it and a comparison with padded rows agrees

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from hybrid_rl.data.media import read_images, read_videos
 from hybrid_rl.errors import DataError
-from hybrid_rl.images import FileImage, ImageRef, InlineImage
 from hybrid_rl.records import Message, Prompt, Role
 
-_OWN_COLUMNS = frozenset({"id", "prompt", "messages", "images", "gold", "task", "thought"})
+_OWN_COLUMNS = frozenset({"id", "prompt", "messages", "images", "videos", "gold", "task", "thought"})
 
 
 def to_prompt(row: Mapping[str, Any], *, place: str, folder: Path, source: str, default_id: str) -> Prompt:
@@ -20,23 +21,26 @@ def to_prompt(row: Mapping[str, Any], *, place: str, folder: Path, source: str, 
 
     Args:
         place: where the row stands, for messages.
-        folder: image paths are relative to it.
+        folder: paths of images and videos are relative to it.
         source: name of the data source; also the task of rows that name none.
         default_id: the id of a row that has none.
 
     Raises:
-        DataError: a column is missing or unusable, or an image file does not exist.
+        DataError: a column is missing or unusable, or a file that it names does not exist.
     """
-    images = _images(row.get("images"), place, folder)
-    if not images and row.get("image") is not None:
-        raise DataError(f"{place} has a column `image`, which is not read; put it in a list in the column `images`")
+    images = read_images(row.get("images"), place, folder)
+    videos = read_videos(row.get("videos"), place, folder)
+    for one, many in (("image", images), ("video", videos)):
+        if not many and row.get(one) is not None:
+            raise DataError(f"{place} has a column `{one}`, which is not read; put it in a list in the column `{one}s`")
     return Prompt(
         id=_text(row, "id", place) or default_id,
         source=source,
         task=_text(row, "task", place) or source,
-        messages=_messages(row, place, len(images)),
+        messages=_messages(row, place, {"image": len(images), "video": len(videos)}),
         gold=_gold(row, place),
         images=images,
+        videos=videos,
         thought=_text(row, "thought", place),
         columns={key: value for key, value in row.items() if key not in _OWN_COLUMNS},
     )
@@ -67,7 +71,7 @@ def _gold(row: Mapping[str, Any], place: str) -> str:
     return gold
 
 
-def _messages(row: Mapping[str, Any], place: str, num_images: int) -> tuple[Message, ...]:
+def _messages(row: Mapping[str, Any], place: str, shown: Mapping[str, int]) -> tuple[Message, ...]:
     prompt, messages = row.get("prompt"), row.get("messages")
     if prompt is not None and messages is not None:
         raise DataError(f"{place} has both `prompt` and `messages`; keep the one that is the question")
@@ -82,24 +86,25 @@ def _messages(row: Mapping[str, Any], place: str, num_images: int) -> tuple[Mess
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{place}: `messages` must be a list of turns {{role, content}}")
     turns: list[Message] = []
-    num_marks = 0
+    marked: Counter[str] = Counter()
     for turn in messages:
-        # Images stand at the start of the first user turn, whatever the file says; so it may say nothing else.
+        # Media stand at the start of the first user turn, whatever the file says; so it may say nothing else.
         first_user = not any(earlier.role == "user" for earlier in turns)
         message, marks = _turn(turn, place, first_user)
-        num_marks += marks
+        marked += marks
         turns.append(message)
     if turns[-1].role != "user":
         raise DataError(f"{place}: `messages` must end with a user turn; the answer belongs in `gold`")
-    if num_marks and num_marks != num_images:
-        raise DataError(
-            f"{place}: `messages` show {num_marks} images but `images` has {num_images}; make the numbers equal"
-        )
+    for kind, number in shown.items():
+        if marked and marked[kind] != number:
+            raise DataError(
+                f"{place}: `messages` show {marked[kind]} {kind}s but `{kind}s` has {number}; make the numbers equal"
+            )
     return tuple(turns)
 
 
-def _turn(turn: object, place: str, first_user: bool) -> tuple[Message, int]:
-    """The turn as text, and how many images it shows."""
+def _turn(turn: object, place: str, first_user: bool) -> tuple[Message, Counter[str]]:
+    """The turn as text, and how many images and videos it shows."""
     if not isinstance(turn, Mapping):
         raise DataError(f"{place}: a turn of `messages` must be {{role, content}}, not {turn!r:.60}")
     role, content = turn.get("role"), turn.get("content")
@@ -107,42 +112,26 @@ def _turn(turn: object, place: str, first_user: bool) -> tuple[Message, int]:
         raise DataError(f"{place}: a turn of `messages` has the role {role!r}; use {', '.join(get_args(Role))}")
     speaker = cast(Role, role)
     if isinstance(content, str):
-        return Message(role=speaker, text=content), 0
+        return Message(role=speaker, text=content), Counter()
     if not isinstance(content, list):
         raise DataError(f"{place}: the content of a {role} turn must be text or a list of parts, not {content!r:.60}")
     texts: list[str] = []
-    num_marks = 0
+    marks: Counter[str] = Counter()
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
-        elif kind == "image":
+        elif kind in ("image", "video"):
             if any(value is not None for key, value in part.items() if key not in ("type", "text")):
-                raise DataError(f"{place}: an image part holds more than its type; list the images in `images`")
+                raise DataError(f"{place}: the {kind} part holds more than its type; list the {kind}s in `{kind}s`")
             if role != "user" or not first_user or texts:
-                raise DataError(f"{place}: images stand before the text of the first user turn; move them there")
-            num_marks += 1
+                raise DataError(f"{place}: {kind}s stand before the text of the first user turn; move them there")
+            if kind == "image" and marks["video"]:
+                raise DataError(f"{place}: images stand before videos; put the image parts first")
+            marks[kind] += 1
         else:
-            raise DataError(f"{place}: a part must be {{type: text, text: ...}} or {{type: image}}, not {part!r:.60}")
-    return Message(role=speaker, text="".join(texts)), num_marks
-
-
-def _images(value: object, place: str, folder: Path) -> tuple[ImageRef, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise DataError(f"{place}: `images` must be a list, not {value!r:.60}; put it in brackets")
-    return tuple(_image(item, f"{place}, image {number}", folder) for number, item in enumerate(value, start=1))
-
-
-def _image(item: object, place: str, folder: Path) -> ImageRef:
-    """A path, or `{bytes, path}` as `datasets` stores images in Parquet."""
-    data, path = (item.get("bytes"), item.get("path")) if isinstance(item, Mapping) else (None, item)
-    if isinstance(data, bytes):
-        return InlineImage(data, name=place)
-    if not isinstance(path, str) or not path:
-        raise DataError(f"{place} must be a path or stored bytes, not {item!r:.60}")
-    file = folder / path  # an absolute path replaces the folder
-    if not file.is_file():
-        raise DataError(f"{place}: there is no file {file}; paths are relative to the data file's folder")
-    return FileImage(str(file))
+            raise DataError(
+                f"{place}: a part must be {{type: text, text: ...}}, {{type: image}} or {{type: video}}, not "
+                f"{part!r:.60}"
+            )
+    return Message(role=speaker, text="".join(texts)), marks

@@ -1,4 +1,4 @@
-"""What the prompts alone tell: their tokens, those of their images, whether the references fit the budgets."""
+"""What the prompts alone tell: their tokens, those of images and videos, whether the references fit the budgets."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def examine_prompts(config: Config, material: Material, prompts: list[Prompt]) -
         sentence = f"{spread(lengths)} tokens in {len(prompts)} prompts"
         found.append(Finding(topic=f"prompts {mode}", sentence=sentence, figures=figures))
         found.append(_references(config, material, prompts, mode))
-    pictured = [prompt for prompt in prompts if prompt.images]
-    return [*found, _images(config, material, pictured)] if pictured else found
+    for kind, media in (("image", "images"), ("video", "videos")):
+        showing = [prompt for prompt in prompts if getattr(prompt, media)]
+        if showing:
+            found.append(_media(config, material, showing, kind, media))
+    return found
 
 
 def _references(config: Config, material: Material, prompts: list[Prompt], mode: str) -> Finding:
@@ -47,17 +50,17 @@ def _references(config: Config, material: Material, prompts: list[Prompt], mode:
     )
 
 
-def _images(config: Config, material: Material, prompts: list[Prompt]) -> Finding:
-    """Tokens that the images add to a prompt: with them, less without them."""
+def _media(config: Config, material: Material, prompts: list[Prompt], kind: str, media: str) -> Finding:
+    """Tokens that the images, or the videos, add to a prompt: with them, less without them."""
     mode = next(iter(config.modes.kinds))
     added = []
     for prompt in prompts:
-        bare = replace(prompt, images=())
+        bare = replace(prompt, images=()) if media == "images" else replace(prompt, videos=())
         added.append(len(material.format.prompt_ids(prompt, mode)) - len(material.format.prompt_ids(bare, mode)))
-    images = sum(len(prompt.images) for prompt in prompts)
-    each = sum(added) / images
+    each = sum(added) / sum(len(getattr(prompt, media)) for prompt in prompts)
+    article = "an" if kind == "image" else "a"
     return Finding(
-        topic="images",
-        sentence=f"{spread(added)} tokens a prompt, {each:.1f} an image, its marks included",
-        figures={"tokens_per_image": each, "most_tokens_of_a_prompt": max(added)},
+        topic=media,
+        sentence=f"{spread(added)} tokens a prompt, {each:.1f} {article} {kind}, its marks included",
+        figures={f"tokens_per_{kind}": each, "most_tokens_of_a_prompt": max(added)},
     )

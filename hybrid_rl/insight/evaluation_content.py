@@ -35,9 +35,9 @@ def evaluation_content(run: RecordedRun) -> dict[str, Any]:
     blind = _blind(run)
     if len(blind) > 1:
         note = (
-            "The same prompts and seeds, with every image blanked (same size, mean grey). The difference, in points, "
+            "The same prompts and seeds, with every image and video blanked (same size, mean grey). The difference, in "
         )
-        found.append(("blind", "Sighted and blind", blind, None, note + "is what seeing the images adds."))
+        found.append(("blind", "Sighted and blind", blind, None, note + "points, is what seeing them adds."))
     curve = mapping(_read(run.path / "budgets.json"))
     svg = budget_svg(curve, {mode: place for place, mode in enumerate(run.modes)})
     if svg is not None:

@@ -23,7 +23,7 @@ PARTIAL_METRICS: dict[str, str] = {
 """`eval/NAME/MODE`, where an evaluation has them; the first one also `eval_set/SET/NAME/MODE`."""
 
 BLIND_METRICS: dict[str, str] = {
-    "blind_accuracy": "accuracy with every image blanked, where `evaluation.blind` is set",
+    "blind_accuracy": "accuracy with every image and video blanked, where `evaluation.blind` is set",
     "image_gap": "accuracy minus blind accuracy: what seeing the images adds",
 }
 """`eval/NAME/MODE`."""

@@ -13,6 +13,7 @@ from hybrid_rl.insight.evaluation import Generates, Scores, evaluate
 from hybrid_rl.insight.evaluation_sets import evaluate_set, modes_of_set
 from hybrid_rl.preflight import Material
 from hybrid_rl.records import Prompt
+from hybrid_rl.videos import blanked_video
 
 Progress = Callable[[int], None]
 Keep = Callable[[list[dict[str, Any]]], None]
@@ -40,7 +41,7 @@ class Evaluator:
         return self._evaluate(self.material.eval_prompts, self.config.modes, progress, keep)
 
     def blind(self, progress: Progress = _quiet, keep: Keep = _kept_nowhere) -> dict[str, Any]:
-        """The same with every image blanked."""
+        """The same with every image and video blanked."""
         blanked_prompts = [blind(prompt) for prompt in self.material.eval_prompts]
         return self._evaluate(blanked_prompts, self.config.modes, progress, keep)
 
@@ -87,5 +88,5 @@ class Evaluator:
 
 
 def blind(prompt: Prompt) -> Prompt:
-    """The prompt with its images blanked."""
-    return replace(prompt, images=tuple(blanked(image) for image in prompt.images))
+    """The prompt with its images and videos blanked."""
+    return replace(prompt, images=tuple(map(blanked, prompt.images)), videos=tuple(map(blanked_video, prompt.videos)))

@@ -34,7 +34,7 @@ PHASE_FIGURES: dict[str, str] = {
     "to reach; without attention and vision tower",
     "bandwidth_share": "weights read a second in sampling, as a share of the measured copy bandwidth; without keys and "
     "values",
-    "encodes_per_image": "images, or slices of them, that went through the vision tower, for each different one",
+    "encodes_per_image": "images, slices or packages of frames through the vision tower, for each different one",
 }
 """`FIGURE/PHASE` of the phases `WORKING_PHASES`, where it is known (docs/performance.md)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -16,17 +16,18 @@ from hybrid_rl.policy import outline_policy
 from hybrid_rl.protocols import Split
 from hybrid_rl.records import Prompt
 
-Part = Literal["text", "image", "prefilled"]
+Part = Literal["text", "image", "video", "prefilled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A token of the prompt, or a run of equal image tokens.
+    """A token of the prompt, or a run of equal tokens of an image or a video.
 
     Attributes:
         place: of its first token in the prompt, from 0.
-        count: of its tokens; above 1 only in an image.
-        part: `image` tokens stand for pictures, `prefilled` ones begin the assistant's turn in the model's name.
+        count: of its tokens; above 1 only in an image or a video.
+        part: `image` tokens stand for pictures, `video` tokens for frames, `prefilled` ones begin the assistant's turn
+            in the model's name.
     """
 
     place: int
@@ -95,16 +96,20 @@ def view_prompt(
     """A prompt as `chat` writes it.
 
     Args:
-        image_ids: ids that only pictures bring into a prompt.
+        image_ids: ids that only pictures and videos bring into a prompt.
     """
     ids = chat.prompt_ids(prompt, mode)
     prefilled = _prefilled_from(chat, ids, mode)
     pieces: list[Piece] = []
     pictured = set(image_ids)
     place = 0
+    pictures_left = _picture_tokens(chat, prompt, mode, pictured)
     for (token, own), run in groupby(enumerate(ids), key=lambda item: (item[1], item[1] in pictured or item)):
         count = len(list(run))
-        part: Part = "image" if own is True else "prefilled" if place >= prefilled else "text"
+        part: Part = "prefilled" if place >= prefilled else "text"
+        if own is True:
+            part = "image" if pictures_left > 0 else "video"
+            pictures_left -= count
         pieces.append(Piece(place=place, id=token, count=count, text=chat.decode([token]), part=part))
         place += count
     return PromptView(
@@ -115,6 +120,12 @@ def view_prompt(
         max_new_tokens=max_new_tokens,
         stop_ids=chat.stop_ids(mode),
     )
+
+
+def _picture_tokens(chat: TemplateChatFormat, prompt: Prompt, mode: str, pictured: set[int]) -> int:
+    """Tokens of the prompt's images, which stand before its videos; both may have the same ids."""
+    alone = replace(prompt, videos=()) if prompt.videos else prompt
+    return sum(token in pictured for token in chat.prompt_ids(alone, mode)) if prompt.images else 0
 
 
 def _prefilled_from(chat: TemplateChatFormat, ids: Sequence[int], mode: str) -> int:

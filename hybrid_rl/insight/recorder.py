@@ -96,10 +96,10 @@ class Recorder:
 
     def rollouts(self, step: int, groups: Sequence[Group]) -> None:
         folder = self._run.folder
-        folder.write_rollouts(step, sample_rows(step, groups, folder, self._run.material.format.prompt_text))
+        folder.write_rollouts(step, sample_rows(step, groups, folder, self._run.material.format))
         log = self._run.config.log
         if log.to and (step - 1) % log.samples_every_steps == 0:
-            self._loggers.samples(step, first_groups(groups))
+            self._loggers.samples(step, first_groups(groups, self._run.material.format.clip))
 
     def step(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from hybrid_rl.insight.comparison import finite, mapping
 from hybrid_rl.insight.recorded import RecordedRun, read_lines
-from hybrid_rl.insight.thumbnails import Thumbnail, thumbnail
+from hybrid_rl.insight.thumbnails import Thumbnail, thumbnails
 from hybrid_rl.insight.visible import shorten, visible
 
 GROUPS_PER_STEP = 6
@@ -145,8 +145,6 @@ def _response(row: Row, largest: float, limit: int) -> ResponseCard:
 
 def _group(run: RecordedRun, rows: list[Row], limit: int) -> GroupCard:
     first, mode = rows[0], str(rows[0].get("mode"))
-    images = first.get("images")
-    names = [str(name) for name in images] if isinstance(images, list) else []
     largest = max((abs(_advantage(row) or 0.0) for row in rows), default=0.0)
     rewards = [reward for row in rows if (reward := finite(row.get("reward"))) is not None]
     verdicts = Counter(_verdict(row) for row in rows)
@@ -157,7 +155,7 @@ def _group(run: RecordedRun, rows: list[Row], limit: int) -> GroupCard:
         prompt_id=visible(first.get("prompt_id") or ""),
         prompt=visible(shorten(str(first.get("prompt") or "").strip(), limit)),
         gold=visible(shorten(str(first.get("gold") or ""), limit)),
-        images=[thumbnail(run.path, name) for name in names[:IMAGES_PER_GROUP]],
+        images=thumbnails(run.path, first, IMAGES_PER_GROUP),
         responses=[_response(row, largest, limit) for row in rows],
         right=verdicts["right"],
         judged=verdicts["right"] + verdicts["wrong"],

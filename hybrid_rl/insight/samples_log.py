@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.images import ImageRef, content_name
+from hybrid_rl.chat_format import TemplateChatFormat
+from hybrid_rl.film_strip import film_strip
+from hybrid_rl.images import content_name, inline_png
 from hybrid_rl.records import Outcome, Prompt, Sample
 from hybrid_rl.run_folder import RunFolder
+from hybrid_rl.videos import VideoRef
 
 
 def sample_rows(
-    step: int, groups: Sequence[Group], folder: RunFolder, prompt_text: Callable[[Prompt, str], str]
+    step: int, groups: Sequence[Group], folder: RunFolder, chat: TemplateChatFormat
 ) -> Iterator[dict[str, Any]]:
     """Everything about each sample, so that rewards and advantages can be recomputed from the file alone."""
     for group in groups:
         request = group.samples[0].rollout.request
-        text = prompt_text(request.prompt, request.mode)
-        images = [_keep(folder, ref) for ref in request.prompt.images]
+        shown = {"prompt": chat.prompt_text(request.prompt, request.mode), **_media(request.prompt, folder, chat)}
         for sample in group.samples:
-            yield {"step": step, **_row(sample), "dropped": group.dropped, "prompt": text, "images": images}
+            yield {"step": step, **_row(sample), "dropped": group.dropped, **shown}
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -53,5 +55,13 @@ def _row(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _keep(folder: RunFolder, ref: ImageRef) -> str:
-    return folder.write_image(content_name(ref), ref.read_bytes())
+def _media(prompt: Prompt, folder: RunFolder, chat: TemplateChatFormat) -> dict[str, list[str]]:
+    """Paths in the run folder of the prompt's images, and of a strip of frames of each of its videos."""
+    images = [folder.write_image(content_name(ref), ref.read_bytes) for ref in prompt.images]
+    strips = [_strip(ref, folder, chat) for ref in prompt.videos]
+    return {"images": images, "videos": strips} if strips else {"images": images}
+
+
+def _strip(ref: VideoRef, folder: RunFolder, chat: TemplateChatFormat) -> str:
+    name = f"{ref.digest().hex()}.strip.png"
+    return folder.write_image(name, lambda: inline_png(film_strip(chat.clip(ref))).data)

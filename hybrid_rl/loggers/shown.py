@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from hybrid_rl.algorithm.advantage import Group
+from hybrid_rl.film_strip import film_strip
 from hybrid_rl.images import open_image
 from hybrid_rl.records import Outcome
+from hybrid_rl.videos import Clip, VideoRef
 
 COLUMNS = ("mode", "prompt", "response", "gold", "reward", "advantage")
 
@@ -17,7 +19,7 @@ COLUMNS = ("mode", "prompt", "response", "gold", "reward", "advantage")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownSample:
     """Attributes:
-    images: of the prompt.
+    images: of the prompt, and a strip of frames of each of its videos.
     reward: None without a score.
     advantage: of the response's first token.
     """
@@ -36,14 +38,18 @@ class ShownSample:
         return self.mode, self.prompt, self.response, self.gold, self.reward, self.advantage
 
 
-def first_groups(groups: Sequence[Group]) -> list[ShownSample]:
-    """The samples of the first group of each mode."""
+def first_groups(groups: Sequence[Group], clip: Callable[[VideoRef], Clip]) -> list[ShownSample]:
+    """The samples of the first group of each mode.
+
+    Args:
+        clip: opens a video.
+    """
     first = {group.mode: group for group in reversed(groups)}
     chosen = [first[mode] for mode in dict.fromkeys(group.mode for group in groups)]
     found = []
     for group in chosen:
         prompt = group.samples[0].rollout.request.prompt
-        images = tuple(open_image(reference) for reference in prompt.images)
+        images = (*map(open_image, prompt.images), *(film_strip(clip(video)) for video in prompt.videos))
         for sample in group.samples:
             found.append(
                 ShownSample(

@@ -43,4 +43,4 @@ class PreferenceScorer(Protocol):
 
 def prompt_key(prompt: Prompt) -> tuple[object, ...]:
     """Equal for prompts that a model reads alike, whichever objects they are."""
-    return prompt.messages, prompt.images
+    return prompt.messages, prompt.images, prompt.videos

@@ -22,7 +22,7 @@ _LOOKED_AT = 64
 """Prompts that stand for the data, beside the files that sources name."""
 _OWN = Path(__file__).resolve().parent.parent
 _OWN_CODE = (
-    *("chat_format.py", "policy.py", "parts.py", "images.py", "records.py"),
+    *("chat_format.py", "policy.py", "parts.py", "images.py", "videos.py", "records.py"),
     *("algorithm", "backbones", "data", "stages", "updates"),
 )
 """Code of ours, beside plug-ins, that a supervised step runs through."""
@@ -68,6 +68,8 @@ def _digest(config: Config) -> str:
         digest.update(repr((prompt.id, prompt.messages, prompt.gold, prompt.thought)).encode())
         for image in prompt.images:
             digest.update(image.read_bytes())
+        for video in prompt.videos:
+            digest.update(video.digest())
     return digest.hexdigest()[:24]
 
 

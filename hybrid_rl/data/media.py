@@ -1,0 +1,118 @@
+"""The columns `images` and `videos` of a row, with every defect named by its place in the file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from hybrid_rl.errors import DataError
+from hybrid_rl.images import FileImage, ImageRef, InlineImage
+from hybrid_rl.videos import FileVideo, FrameVideo, InlineVideo, VideoRef
+
+Ref = TypeVar("Ref")
+
+_VIDEO = "a path of a file or of a folder of frames, a list of frames, {frames, frames_per_second} or stored bytes"
+_KEYS = {"frames", "frames_per_second"}
+
+
+def read_images(value: object, place: str, folder: Path) -> tuple[ImageRef, ...]:
+    """The images of a row: paths, or `{bytes, path}` as `datasets` stores images in Parquet.
+
+    Raises:
+        DataError: the column is no list, an entry is something else, or its file does not exist.
+    """
+    return _entries(value, "image", place, lambda item, where: _image(item, where, folder))
+
+
+def read_videos(value: object, place: str, folder: Path) -> tuple[VideoRef, ...]:
+    """The videos of a row: files, folders or lists of frames, `{frames, frames_per_second}`, or `{bytes, path}`.
+
+    Raises:
+        DataError: as `read_images`; also a video without frames, or an impossible rate.
+    """
+    return _entries(value, "video", place, lambda item, where: _video(item, where, folder))
+
+
+def _entries(value: object, kind: str, place: str, read: Callable[[object, str], Ref]) -> tuple[Ref, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise DataError(f"{place}: `{kind}s` must be a list, not {value!r:.60}; put it in brackets")
+    return tuple(read(item, f"{place}, {kind} {number}") for number, item in enumerate(value, start=1))
+
+
+def _image(item: object, place: str, folder: Path) -> ImageRef:
+    data, path = _stored(item)
+    if data is not None:
+        return InlineImage(data, name=place)
+    if not isinstance(path, str) or not path:
+        raise DataError(f"{place} must be a path or stored bytes, not {item!r:.60}")
+    file = folder / path  # an absolute path replaces the folder
+    if not file.is_file():
+        raise _missing(place, file)
+    return FileImage(str(file))
+
+
+def _video(item: object, place: str, folder: Path) -> VideoRef:
+    data, path = _stored(item)
+    if data is not None:
+        return InlineVideo(data, place=place)
+    if isinstance(path, list):
+        return FrameVideo(_frames(path, place, folder), place=place)
+    if isinstance(path, Mapping) and path.get("frames") is not None:
+        return _timed(path, place, folder)
+    if not isinstance(path, str) or not path:
+        raise DataError(f"{place} must be {_VIDEO}, not {item!r:.60}")
+    file = folder / path
+    if file.is_dir():
+        return FrameVideo(_frames(path, place, folder), place=place)
+    if not file.is_file():
+        raise _missing(place, file)
+    return FileVideo(str(file), place=place)
+
+
+def _timed(item: Mapping[str, object], place: str, folder: Path) -> FrameVideo:
+    """Frames with their rate."""
+    unknown = [key for key, value in item.items() if key not in _KEYS and value is not None]
+    if unknown:
+        raise DataError(f"{place} has {unknown[0]!r}, which is not read; a video of frames has {', '.join(_KEYS)}")
+    rate = item.get("frames_per_second")
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf):
+        raise DataError(f"{place}: `frames_per_second` must be a number above 0, not {rate!r:.60}")
+    return FrameVideo(_frames(item["frames"], place, folder), None if rate is None else float(rate), place=place)
+
+
+def _frames(value: object, place: str, folder: Path) -> tuple[ImageRef, ...]:
+    """The frames of a list, or of a folder in the order of the numbers in their names."""
+    if isinstance(value, str):
+        files = folder / value
+        if not files.is_dir():
+            raise DataError(f"{place}: there is no folder {files}; paths are relative to the data file's folder")
+        names = [file.name for file in files.iterdir() if file.is_file() and not file.name.startswith(".")]
+        value = [str(Path(value, name)) for name in sorted(names, key=_by_number)]
+    if not isinstance(value, list):
+        raise DataError(f"{place}: `frames` must be a list or a folder, not {value!r:.60}")
+    if not value:
+        raise DataError(f"{place} has no frames; fill it or remove the row")
+    return tuple(_image(item, f"{place}, frame {number}", folder) for number, item in enumerate(value, start=1))
+
+
+def _by_number(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts frame_10 behind frame_9."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _stored(item: object) -> tuple[bytes | None, object]:
+    """Bytes of `{bytes, path}` as `datasets` stores files, or what else there is."""
+    if isinstance(item, Mapping) and ("bytes" in item or "path" in item):
+        data, path = item.get("bytes"), item.get("path")
+        return (data, None) if isinstance(data, bytes) else (None, path)
+    return None, item
+
+
+def _missing(place: str, file: Path) -> DataError:
+    return DataError(f"{place}: there is no file {file}; paths are relative to the data file's folder")
