@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from hybrid_rl.backbones.attention_plan import repeating_alike
 from hybrid_rl.backbones.choice import choose_backbone
+from hybrid_rl.backbones.for_training import prepare_for_training
 from hybrid_rl.backbones.layout import Decoding
-from hybrid_rl.backbones.lean_layers import lean_layers
 from hybrid_rl.backbones.packing import Packing
 from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.chat_format import TemplateChatFormat
@@ -131,10 +130,7 @@ def load_policy(
     set_video_options(processor, config.video)
     model = model.to(device=device, dtype=weights_dtype).eval()
     if trainable:
-        lean_layers(model)
-    if trainable and config.gradient_checkpointing:
-        context = repeating_alike(model.get_decoder().config)
-        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": context})
+        prepare_for_training(model, gradient_checkpointing=config.gradient_checkpointing)
     lora = None
     if config.lora is not None:
         lora = Lora(model, config.lora, config.parts, seed=seed, base=config.path or "")
