@@ -234,7 +234,7 @@ def test_dropout_is_drawn_anew_from_the_seed_by_a_resumed_actor(
 def test_a_saved_run_can_be_evaluated_and_asked(finished: Path) -> None:
     saved = open_saved(finished)
     assert set(evaluate_saved(saved, 4)) == set(saved.config.modes.kinds)
-    assert answer(saved, "Read the digits.", [], None, seed=0).text is not None
+    assert answer(saved, "Read the digits.", [], [], None, seed=0).text is not None
 
 
 def test_ray_workers_train_the_same_adapter(finished: Path, lora_config: Callable[..., Config]) -> None:
@@ -268,7 +268,7 @@ def test_a_base_that_was_moved_away_is_named(moved: Path, tmp_path: Path) -> Non
     for use in (
         lambda: resume(moved),
         lambda: evaluate_saved(open_saved(moved), 1),
-        lambda: answer(open_saved(moved), "?", [], None, seed=0),
+        lambda: answer(open_saved(moved), "?", [], [], None, seed=0),
         lambda: export(open_saved(moved), tmp_path / "out"),
     ):
         with pytest.raises(ConfigError, match=there):
