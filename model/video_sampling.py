@@ -21,6 +21,8 @@ from .resampler import STILL
 
 TICK_S = 0.1
 """Seconds per tick."""
+_LONGEST_S = 1_000_000
+"""Beyond it a frame rate is an error: every tick of a video takes memory while frames are chosen."""
 MOST_FRAMES_PER_PACKAGE = 6
 """The resampler was trained on packages of one to six frames (MiniCPM-V 4.5, arXiv 2509.18154, section 2.2)."""
 
@@ -100,16 +102,16 @@ def choose_frames(num_frames: int, source_fps: float, options: VideoOptions) -> 
     round(source_fps)) * min(P, d)) frames alone; else packages of p = ceil(d * r / P) frames, round(d * r) in all, or
     P * `max_packing` if p is more than that. `packing` replaces the size of the packages, not the number of frames.
     Frame i is int(i * g + g / 2), g = num_frames / count. The helper chooses no frame of the shortest clips; here it is
-    at least one.
+    at least one. Nor does it of clips whose rate is rounded to 0; here their rate is not rounded, and all are shown.
 
     Raises:
-        ValueError: no frames, or no frame rate.
+        ValueError: no frames, or no frame rate, or one that cannot be meant.
     """
     _check_clip(num_frames, source_fps)
     duration_s = num_frames / source_fps
     if options.fps * int(duration_s) <= options.max_packages:
         packing = 1
-        count = round(min(options.fps, round(source_fps)) * min(options.max_packages, duration_s))
+        count = round(min(options.fps, round(source_fps) or source_fps) * min(options.max_packages, duration_s))
     else:
         packing = math.ceil(duration_s * options.fps / options.max_packages)
         count = round(duration_s * options.fps)
@@ -141,6 +143,11 @@ def _check_clip(num_frames: int, source_fps: float) -> None:
         raise ValueError("A video without frames has nothing to encode.")
     if not (math.isfinite(source_fps) and source_fps > 0):
         raise ValueError(f"The frame rate of a video must be a positive number, got {source_fps}.")
+    if num_frames > source_fps * _LONGEST_S:
+        raise ValueError(
+            f"{num_frames} frames at {source_fps} frames per second take more than {_LONGEST_S:,} seconds; "
+            f"correct the rate."
+        )
 
 
 def _spread(num_frames: int, count: int) -> tuple[int, ...]:

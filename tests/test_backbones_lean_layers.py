@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +71,24 @@ def test_the_gradients_are_those_of_the_plain_layers(model: PreTrainedModel) -> 
     assert changed == norms + 2  # and an MLP a layer
     for name, found in gradients(model).items():
         torch.testing.assert_close(found, expected[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep copy", "pickle"]
+)
+def test_a_copy_of_a_model_learns_with_its_own_weights(
+    model: PreTrainedModel, duplicate: Callable[[PreTrainedModel], PreTrainedModel]
+) -> None:
+    lean_layers(model)
+    expected = gradients(model)
+    twin = duplicate(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.zero_grad()
+    found = gradients(twin)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_less_is_kept_for_the_backward_pass(model: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ from hybrid_rl.algorithm.length_target import with_target
 from hybrid_rl.algorithm.modes import make_requests
 from hybrid_rl.config import Config
 from hybrid_rl.config.modes import KindConfig
-from hybrid_rl.errors import ConfigError, PluginError, UserError
+from hybrid_rl.errors import ConfigError, DataError, PluginError, UserError
 from hybrid_rl.insight.prompt_view import view_prompts
 from hybrid_rl.preflight import prepare
 from hybrid_rl.records import Message, Prompt
@@ -38,6 +38,23 @@ def test_the_target_stands_behind_the_question_of_its_mode_alone() -> None:
     assert with_target(PROMPT, "long", kinds()) is PROMPT
     own = with_target(replace(PROMPT, columns={"target_length": 7}), "long", kinds(target_length=40))
     assert own.messages[-1].text.endswith("Think for 7 tokens.")
+
+
+def test_a_row_whose_length_is_none_is_named_and_not_overlooked() -> None:
+    def asked(own: Any, mode: str = "long") -> Any:
+        return with_target(replace(PROMPT, columns={"target_length": own}), mode, kinds(target_length=40)).columns
+
+    assert asked(7.0) == {"target_length": 7}  # a table with gaps
+    assert asked(None) == {"target_length": 40}
+    for wrong in ("7", 0, -3, 7.5, True, float("nan"), float("inf"), [7]):
+        with pytest.raises(DataError, match="prompt p of source s: `target_length` must be a whole number above 0"):
+            asked(wrong)
+        assert asked(wrong, "short") == {"target_length": None}
+
+
+def test_a_prompt_without_a_user_turn_cannot_ask_for_a_length() -> None:
+    with pytest.raises(DataError, match="prompt p of source s has no user turn for the length that mode long asks for"):
+        with_target(replace(PROMPT, messages=PROMPT.messages[:1]), "long", kinds(target_length=40))
 
 
 def test_a_drawn_target_is_the_prompts_own_and_all_of_the_range_is_drawn() -> None:

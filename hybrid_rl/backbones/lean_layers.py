@@ -10,6 +10,7 @@ Legend: D = width, N = whatever stands before it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,10 +49,10 @@ def _kind(layer: nn.Module) -> tuple[Any, Callable[..., Any] | None, Callable[[A
     """What stands for layers that need one check, how to change one, and the check."""
     name = type(layer).__name__
     if name.endswith("RMSNorm") and _epsilon(layer) is not None and isinstance(getattr(layer, "weight", None), Tensor):
-        return (type(layer), _epsilon(layer)), _lean_norm, _is_norm
+        return (type(layer), _epsilon(layer)), _LeanNorm, _is_norm
     # An adapter's layer has projections of another type.
     if all(type(getattr(layer, f"{part}_proj", None)) is nn.Linear for part in ("gate", "up", "down")):
-        return (type(layer), type(getattr(layer, "act_fn", None))), _lean_mlp, _is_gated_mlp
+        return (type(layer), type(getattr(layer, "act_fn", None))), _LeanMLP, _is_gated_mlp
     return None, None, lambda _: False
 
 
@@ -60,25 +61,35 @@ def _epsilon(layer: nn.Module) -> float | None:
     return found if isinstance(found, float) else None
 
 
-def _lean_norm(layer: Any, own: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def forward(x_ND: Tensor) -> Tensor:
-        if not _applies(x_ND) or layer.weight.dtype is not torch.float32:
-            return own(x_ND)
-        found: Tensor = _RMSNorm.apply(x_ND, layer.weight, _epsilon(layer))
+@dataclass(frozen=True, slots=True)
+class _LeanNorm:
+    """The forward of a layer. Its layer is a field, so that a deep copy of a model has forwards of its own."""
+
+    layer: Any
+    own: Callable[[Tensor], Tensor]
+
+    def __call__(self, x_ND: Tensor) -> Tensor:
+        if not _applies(x_ND) or self.layer.weight.dtype is not torch.float32:
+            return self.own(x_ND)
+        found: Tensor = _RMSNorm.apply(x_ND, self.layer.weight, _epsilon(self.layer))
         return found
 
-    return forward
 
+@dataclass(frozen=True, slots=True)
+class _LeanMLP:
+    """As `_LeanNorm`."""
 
-def _lean_mlp(layer: Any, own: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def forward(x_ND: Tensor) -> Tensor:
-        gate = layer.gate_proj(x_ND)
-        up = layer.up_proj(x_ND)
+    layer: Any
+    own: Callable[[Tensor], Tensor]
+
+    def __call__(self, x_ND: Tensor) -> Tensor:
+        if not _applies(x_ND):
+            return self.own(x_ND)
+        gate = self.layer.gate_proj(x_ND)
+        up = self.layer.up_proj(x_ND)
         inner: Tensor = _SwiGLU.apply(gate, up)
-        found: Tensor = layer.down_proj(inner)
+        found: Tensor = self.layer.down_proj(inner)
         return found
-
-    return lambda x_ND: forward(x_ND) if _applies(x_ND) else own(x_ND)
 
 
 def _applies(x_ND: Tensor) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,11 @@ from hybrid_rl.videos import FileVideo, FrameVideo, InlineVideo, VideoRef
 Ref = TypeVar("Ref")
 
 _VIDEO = "a path of a file or of a folder of frames, a list of frames, {frames, frames_per_second} or stored bytes"
-_KEYS = {"frames", "frames_per_second"}
+_KEYS = frozenset({"frames", "frames_per_second"})
+_STORED = frozenset({"bytes", "path"})
+_MOST = sys.float_info.max
+_SHOWN = 500
+"""Most characters of a path in a message: a path may be a video in base64."""
 
 
 def read_images(value: object, place: str, folder: Path) -> tuple[ImageRef, ...]:
@@ -51,12 +55,14 @@ def _image(item: object, place: str, folder: Path) -> ImageRef:
     if not isinstance(path, str) or not path:
         raise DataError(f"{place} must be a path or stored bytes, not {item!r:.60}")
     file = folder / path  # an absolute path replaces the folder
-    if not file.is_file():
+    if not _is(Path.is_file, file):
         raise _missing(place, file)
     return FileImage(str(file))
 
 
 def _video(item: object, place: str, folder: Path) -> VideoRef:
+    if isinstance(item, Mapping) and not _STORED.isdisjoint(item):
+        _refuse_others(item, _STORED, place, "a stored video")
     data, path = _stored(item)
     if data is not None:
         return InlineVideo(data, place=place)
@@ -67,20 +73,18 @@ def _video(item: object, place: str, folder: Path) -> VideoRef:
     if not isinstance(path, str) or not path:
         raise DataError(f"{place} must be {_VIDEO}, not {item!r:.60}")
     file = folder / path
-    if file.is_dir():
+    if _is(Path.is_dir, file):
         return FrameVideo(_frames(path, place, folder), place=place)
-    if not file.is_file():
+    if not _is(Path.is_file, file):
         raise _missing(place, file)
     return FileVideo(str(file), place=place)
 
 
 def _timed(item: Mapping[str, object], place: str, folder: Path) -> FrameVideo:
     """Frames with their rate."""
-    unknown = [key for key, value in item.items() if key not in _KEYS and value is not None]
-    if unknown:
-        raise DataError(f"{place} has {unknown[0]!r}, which is not read; a video of frames has {', '.join(_KEYS)}")
+    _refuse_others(item, _KEYS, place, "a video of frames")
     rate = item.get("frames_per_second")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf):
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= _MOST):
         raise DataError(f"{place}: `frames_per_second` must be a number above 0, not {rate!r:.60}")
     return FrameVideo(_frames(item["frames"], place, folder), None if rate is None else float(rate), place=place)
 
@@ -89,8 +93,10 @@ def _frames(value: object, place: str, folder: Path) -> tuple[ImageRef, ...]:
     """The frames of a list, or of a folder in the order of the numbers in their names."""
     if isinstance(value, str):
         files = folder / value
-        if not files.is_dir():
-            raise DataError(f"{place}: there is no folder {files}; paths are relative to the data file's folder")
+        if not _is(Path.is_dir, files):
+            raise DataError(
+                f"{place}: there is no folder {str(files)[:_SHOWN]}; paths are relative to the data file's folder"
+            )
         names = [file.name for file in files.iterdir() if file.is_file() and not file.name.startswith(".")]
         value = [str(Path(value, name)) for name in sorted(names, key=_by_number)]
     if not isinstance(value, list):
@@ -114,5 +120,20 @@ def _stored(item: object) -> tuple[bytes | None, object]:
     return None, item
 
 
+def _refuse_others(item: Mapping[object, object], read: frozenset[str], place: str, what: str) -> None:
+    """A rate that is written where none is read would be lost without a word."""
+    unknown = [key for key, value in item.items() if key not in read and value is not None]
+    if unknown:
+        raise DataError(f"{place} has {unknown[0]!r}, which is not read; {what} has {', '.join(sorted(read))}")
+
+
+def _is(kind: Callable[[Path], bool], file: Path) -> bool:
+    """Whether a path leads to a file, or a folder; it does not where it is longer than any can be."""
+    try:
+        return kind(file)
+    except OSError:
+        return False
+
+
 def _missing(place: str, file: Path) -> DataError:
-    return DataError(f"{place}: there is no file {file}; paths are relative to the data file's folder")
+    return DataError(f"{place}: there is no file {str(file)[:_SHOWN]}; paths are relative to the data file's folder")
