@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hybrid_rl.errors import DataError
 from hybrid_rl.images import FileImage, ImageRef, InlineImage
@@ -120,7 +120,7 @@ def _stored(item: object) -> tuple[bytes | None, object]:
     return None, item
 
 
-def _refuse_others(item: Mapping[object, object], read: frozenset[str], place: str, what: str) -> None:
+def _refuse_others(item: Mapping[Any, object], read: frozenset[str], place: str, what: str) -> None:
     """A rate that is written where none is read would be lost without a word."""
     unknown = [key for key, value in item.items() if key not in read and value is not None]
     if unknown:
