@@ -13,8 +13,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     # A thread that waits for the others of its process sleeps. Awake it holds the core that the one it waits for needs,
-    # where processes share cores. But first it looks for a quarter of a millisecond: between two small products sleep
-    # would cost a decoding step a sixth of its time, on virtual machines more.
+    # where processes share cores. But first it looks for a moment, far below a millisecond: between two small
+    # products sleep costs decoding much of its time, on virtual machines most.
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "5000",
     # oneDNN compiles a product for each number of rows, half a MiB each, and keeps 1,024 of them; torch's binding keeps

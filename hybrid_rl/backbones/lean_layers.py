@@ -1,7 +1,7 @@
 """RMSNorm and gated MLPs of a decoder with short backward passes, for training in float32 on a CPU.
 
 transformers writes a normalization as six operations. Autograd keeps what each of them reads and goes back through
-them one by one, and on a CPU such passes over memory cost a tenth of an update. Here the gradient is a formula: it
+them one by one, and on a CPU such passes over memory are a good part of an update. Here the gradient is a formula: it
 needs the input and one number a row, and a gated MLP keeps its two projections alone.
 
 Legend: D = width, N = whatever stands before it.
