@@ -26,6 +26,7 @@ from hybrid_rl.templates import PromptInputs
 from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.packed import packed_tokens
 from hybrid_rl.updates.padded import padded_tokens
+from hybrid_rl.updates.pass_memory import PassMemory, learning_pass
 from hybrid_rl.updates.rows import Row
 from hybrid_rl.workers.setup import measured_first
 
@@ -67,9 +68,11 @@ class UpdateSide:
         self._policy.model.zero_grad(set_to_none=True)
         start = time.perf_counter()
         with self.kernels.matmul() if self._fast else contextlib.nullcontext():
-            for batch in self._batches(micro_batch):
-                losses = self._transformers(batch) if micro_batch else self._ours(batch)
-                losses.backward()
+            batches = self._batches(micro_batch)
+            with learning_pass(self._rows, batches) as memory:
+                for batch in batches:
+                    losses = self._transformers(batch) if micro_batch else self._ours(batch, memory)
+                    losses.backward()
         return time.perf_counter() - start
 
     def _batches(self, micro_batch: int) -> list[list[int]]:
@@ -90,8 +93,8 @@ class UpdateSide:
         """Of the longest prompt and the longest response."""
         return max(len(row.inputs.ids) for row in self._rows), max(len(row.response) for row in self._rows)
 
-    def _ours(self, batch: Sequence[int]) -> torch.Tensor:
-        output = response_logprobs(self._policy, [self._rows[i] for i in batch])
+    def _ours(self, batch: Sequence[int], memory: PassMemory) -> torch.Tensor:
+        output = response_logprobs(self._policy, [self._rows[i] for i in batch], memory)
         weights_B = torch.tensor([self._weights[i] for i in batch])
         return (output.logprobs_BL.sum(-1) * weights_B).sum()
 

@@ -42,6 +42,19 @@ def test_a_pack_by_hand() -> None:
     assert pack.num_tokens == 12
 
 
+def test_responses_behind_a_prompt_that_went_before_by_hand() -> None:
+    """A prompt of 3 tokens, not in the pack, and responses of 1 and 3 tokens, the long one first."""
+    pack = Pack.behind(3, [1, 3])
+    # The strip: blank 0, prompt 1-3, responses 4 and 5-7.
+    assert pack.index_N.tolist() == [5, 6, 7, 4]
+    assert pack.positions_N.tolist() == [3, 4, 5, 3]
+    assert pack.predictors_M.tolist() == [-1, -1, 0, 1]
+    # Its keys come first. A response as long as the prompt is no neighbour of it.
+    assert pack.runs == (Run(0, 1, 3), Run(3, 1, 1))
+    assert pack.prefixes == (Prefix(slice(0, 3), slice(0, 4)),)
+    assert (pack.kept, pack.num_tokens) == (3, 4)
+
+
 class PlainRagged:
     """What the GPU's kernel promises, sequence by sequence."""
 
@@ -75,20 +88,26 @@ def _batch(x: Tensor) -> Tensor:
 
 
 @settings(max_examples=20)
-@given(groups=GROUPS, by_offsets=st.booleans())
-def test_attention_over_a_pack_is_that_of_each_row(groups: list[tuple[int, list[int]]], by_offsets: bool) -> None:
-    """Four query heads on two key heads, against a mask that says who sees whom; output and all gradients."""
-    pack = pack_of(groups)
-    N = pack.num_tokens
+@given(groups=GROUPS, before=st.booleans(), by_offsets=st.booleans())
+def test_attention_over_a_pack_is_that_of_each_row(
+    groups: list[tuple[int, list[int]]], before: bool, by_offsets: bool
+) -> None:
+    """Four query heads on two key heads, against a mask that says who sees whom; output and all gradients.
+
+    Also where the prompt (the first one) went before.
+    """
+    pack = Pack.behind(*groups[0]) if before else pack_of(groups)
+    N, kept = pack.num_tokens, pack.kept
     generator = torch.Generator().manual_seed(N)
     q, k, v = (
-        torch.randn(1, heads, N, 8, generator=generator, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)
+        torch.randn(1, heads, columns, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for heads, columns in ((4, N), (2, kept + N), (2, kept + N))
     )
-    sees = torch.zeros(N, N, dtype=torch.bool)
+    sees = torch.zeros(N, kept + N, dtype=torch.bool)
     for run in pack.runs:
         for start in range(run.start, run.stop, run.length):
-            columns = slice(start, start + run.length)
-            sees[columns, columns] = torch.ones(run.length, run.length).tril().bool()
+            own = slice(start, start + run.length)
+            sees[own, kept + start : kept + start + run.length] = torch.ones(run.length, run.length).tril().bool()
     for prefix in pack.prefixes:
         sees[prefix.queries, prefix.keys] = True
     expected = scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=0.3, enable_gqa=True).transpose(1, 2)

@@ -27,8 +27,8 @@ from hybrid_rl.loggers import first_groups
 from hybrid_rl.policy import Policy, load_policy
 from hybrid_rl.records import Message, Prompt, Request, Rollout, Score
 from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.pass_memory import learning_pass
 from hybrid_rl.updates.rows import Row
-from hybrid_rl.updates.vision_once import vision_once
 from hybrid_rl.videos import FileVideo, FrameVideo, InlineVideo, VideoRef
 from model.video import VideoFile
 from rollouts.torch_engine import TorchEngine
@@ -277,10 +277,10 @@ def test_each_package_goes_through_the_tower_once_an_update(films: Path) -> None
     policy.model.vpm.register_forward_pre_hook(lambda _, args: encoded.append(len(args[0])))
     batches = batches_of(policy, rows, max(row.length for row in rows) + 8)
     assert len(batches) > 2
-    with vision_once() as vision:
+    with learning_pass(rows, batches) as memory:
         for batch in batches:
-            response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.sum().backward()
-    assert sum(encoded) == vision.encodes == vision.num_unique
+            response_logprobs(policy, [rows[i] for i in batch], memory).logprobs_BL.sum().backward()
+    assert sum(encoded) == memory.vision.encodes == memory.vision.num_unique
 
 
 def test_what_a_video_shows_and_when_matters(films: Path) -> None:

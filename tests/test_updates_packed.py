@@ -33,8 +33,8 @@ from hybrid_rl.records import Message, Prompt
 from hybrid_rl.updates.forward import batches_of, forms_of, response_logprobs
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.grpo import UpdateFigures, accumulate_gradient
+from hybrid_rl.updates.pass_memory import learning_pass
 from hybrid_rl.updates.rows import Row
-from hybrid_rl.updates.vision_once import vision_once
 
 LENGTHS = [(5, 1, 9), (3, 3, 3, 3), (1,), (7, 2)]
 """Of the responses to each prompt: ragged, equal, alone, and one of a single token."""
@@ -82,9 +82,9 @@ def learned(policy: Policy, rows: Sequence[Row], max_tokens: int = 10_000) -> tu
     policy.model.zero_grad(set_to_none=True)
     found: dict[int, Tensor] = {}
     batches = batches_of(policy, rows, max_tokens)
-    with vision_once() as vision:
+    with learning_pass(rows, batches) as memory:
         for batch in batches:
-            output = response_logprobs(policy, [rows[i] for i in batch], vision)
+            output = response_logprobs(policy, [rows[i] for i in batch], memory)
             weights_B1 = torch.tensor([1.0 + i for i in batch])[:, None]
             (output.logprobs_BL * weights_B1).sum().backward()
             found |= {i: output.logprobs_BL[b][output.mask_BL[b]].detach() for b, i in enumerate(batch)}
@@ -156,10 +156,34 @@ def test_each_picture_goes_through_the_tower_once_an_update(name: str, folders: 
     tower.register_forward_pre_hook(lambda _, args: encoded.append(len(args[0]) if name == "tiny" else 1))
     batches = batches_of(policy, rows, 80)
     assert len(batches) > 2
-    with vision_once() as vision:
+    with learning_pass(rows, batches) as memory:
         for batch in batches:
-            response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.sum().backward()
-    assert sum(encoded) == vision.encodes == vision.num_unique == 3
+            response_logprobs(policy, [rows[i] for i in batch], memory).logprobs_BL.sum().backward()
+    assert sum(encoded) == memory.vision.encodes == memory.vision.num_unique == 3
+
+
+@pytest.mark.parametrize("name", ["tiny", "qwen3_vl"])
+def test_a_group_over_the_budget_forwards_its_prompt_once_and_lets_go_of_it(name: str, folders: Path) -> None:
+    """Two groups of four responses, each in several packs. Forwards, and backwards as often."""
+    policy = loaded(folders, name)
+    rows = rows_of(policy, [(9, 9, 8, 7), (9, 8, 8, 8)])
+    budget = max(row.length for row in rows)
+    expected, wanted = learned(padded(policy), rows)
+    learned(policy, rows, budget)  # and compared with padded rows
+    forwarded, backwards = list[int](), list[int]()
+    layer = policy.model.get_decoder().layers[-1]
+    layer.register_forward_hook(lambda _, __, output: forwarded.append(output.shape[1]))
+    layer.register_full_backward_hook(lambda _, __, grads: backwards.append(grads[0].shape[1]))
+    found, gradient = learned(policy, rows, budget)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    assert_same(gradient, wanted)
+    prompts = [len(rows[i].inputs.ids) for i in (0, 4)]
+    packs = [[sum(len(rows[i].response) for i in batch), *sorted(batch)] for batch in batches_of(policy, rows, budget)]
+    first, second = ([size for size, *members in packs if members[0] in of] for of in (range(4), range(4, 8)))
+    assert len(first) > 1 and len(second) > 1
+    # A prompt before its responses forwards, behind them backwards; then comes the next one.
+    assert forwarded == [prompts[0], *first, prompts[1], *second]
+    assert backwards == [*first, prompts[0], *second, prompts[1]]
 
 
 def test_frames_of_a_video_are_shared_and_learned_from_as_pictures_are(folders: Path) -> None:
@@ -261,6 +285,9 @@ def test_nothing_over_the_budget_goes_through_the_decoder(differing: tuple[bool,
     budget, forwarded = max(row.length for row in rows), list[int]()
     layer = policy.model.get_decoder().layers[0]
     layer.register_forward_pre_hook(lambda _, args: forwarded.append(args[0].shape[0] * args[0].shape[1]))
+    learned(policy, rows, budget)  # the comparison is over with it
+    assert max(forwarded) <= budget
+    forwarded.clear()
     found, gradient = learned(policy, rows, budget)
     assert max(forwarded) <= budget
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -270,7 +297,7 @@ def test_nothing_over_the_budget_goes_through_the_decoder(differing: tuple[bool,
     assert set(forms) == {with_pictures not in differing for with_pictures in (False, True)}
     figures = ForwardFigures()
     figures.add(rows, batches, VisionMemory(), packed=forms)
-    assert figures.tokens + figures.padded_tokens == sum(forwarded[-len(batches) :])
+    assert figures.tokens + figures.padded_tokens == sum(forwarded)
 
 
 def test_gradients_are_compared_though_the_policy_was_only_looked_at_before(

@@ -23,6 +23,7 @@ from hybrid_rl.backbones.calling import (
     on_device,
     planned_states,
 )
+from hybrid_rl.backbones.kept_prompt import KeptPrompt
 from hybrid_rl.backbones.layout import Decoding, Layout
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
@@ -92,6 +93,23 @@ class EmbeddedBackbone:
             pack.predictors_M.to(device),
             inputs_embeds=strip_ND[pack.index_N.to(device)][None],
             position_ids=pack.positions_N[None].to(device),
+        )
+
+    def keep_prompt(self, model: Any, item: PromptInputs, vision: VisionMemory) -> KeptPrompt:
+        (embeds_PD,) = _embed_prompts(model, [item], vision)
+        positions_1P = torch.arange(len(item.ids), device=model.device)[None]
+        return KeptPrompt.of(model, len(item.ids), inputs_embeds=embeds_PD[None], position_ids=positions_1P)
+
+    def states_behind(
+        self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
+    ) -> Tensor:
+        pack = Pack.behind(len(item.ids), [len(r) for r in responses])
+        ids = torch.tensor([0, *item.ids, *(i for r in responses for i in r)])[pack.index_N].to(model.device)
+        return kept.states_behind(
+            model,
+            pack,
+            inputs_embeds=model.get_input_embeddings()(ids)[None],
+            position_ids=pack.positions_N[None].to(model.device),
         )
 
     def _forward(

@@ -3,7 +3,8 @@
 The kernel takes sequences that stand one after the other, by their offsets. All segments of the pack, causal, are one
 such batch; its shared prompts (keys) with the responses behind them (queries) are another.
 
-Legend: N = columns of the pack, H = query heads, K = key/value heads, D = head size, S = sequences of a batch.
+Legend: N = columns of the pack, T = keys: N, and those of a prompt that went before, H = query heads, K = key/value
+heads, D = head size, S = sequences of a batch.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class FlashByOffsets:
     Attributes:
         segments: of the whole pack.
         responses, prompts: of the shared prompts, in step.
-        of_responses, of_prompts: their columns in the pack.
+        of_responses, of_prompts: the columns of their queries, and the places of their keys.
+        kept: keys of a prompt that went before.
     """
 
     segments: Offsets
@@ -74,6 +76,7 @@ class FlashByOffsets:
     prompts: Offsets
     of_responses: Tensor
     of_prompts: Tensor
+    kept: int
     kernel: RaggedKernel
 
     @classmethod
@@ -90,17 +93,18 @@ class FlashByOffsets:
             prompts=Offsets.of([s.stop - s.start for s in keys], device),
             of_responses=_columns(queries, device),
             of_prompts=_columns(keys, device),
+            kept=pack.kept,
             kernel=kernel or TorchFlash(),
         )
 
-    def forward(self, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(self, q_NHD: Tensor, k_TKD: Tensor, v_TKD: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         out_NHD, lse_HN = self.kernel.forward(
-            q_NHD, k_NKD, v_NKD, self.segments, self.segments, causal=True, scale=scale
+            q_NHD, k_TKD[self.kept :], v_TKD[self.kept :], self.segments, self.segments, causal=True, scale=scale
         )
         if len(self.of_responses):
             at, keys = self.of_responses, self.of_prompts
             out, lse = self.kernel.forward(
-                q_NHD[at], k_NKD[keys], v_NKD[keys], self.responses, self.prompts, causal=False, scale=scale
+                q_NHD[at], k_TKD[keys], v_TKD[keys], self.responses, self.prompts, causal=False, scale=scale
             )
             joined, joined_lse = merge(out_NHD[at], lse_HN[:, at].T, out, lse.T)
             out_NHD[at] = joined
@@ -108,18 +112,20 @@ class FlashByOffsets:
         return out_NHD, lse_HN
 
     def backward(
-        self, grad_NHD: Tensor, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, out_NHD: Tensor, lse: Tensor, scale: float
+        self, grad_NHD: Tensor, q_NHD: Tensor, k_TKD: Tensor, v_TKD: Tensor, out_NHD: Tensor, lse: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dq_NHD, dk_NKD, dv_NKD = self.kernel.backward(
-            grad_NHD, q_NHD, k_NKD, v_NKD, out_NHD, lse, self.segments, self.segments, causal=True, scale=scale
+        own_k_NKD, own_v_NKD = k_TKD[self.kept :], v_TKD[self.kept :]
+        dq_NHD, *own = self.kernel.backward(
+            grad_NHD, q_NHD, own_k_NKD, own_v_NKD, out_NHD, lse, self.segments, self.segments, causal=True, scale=scale
         )
+        dk_TKD, dv_TKD = (torch.cat([grad.new_zeros(self.kept, *grad.shape[1:]), grad]) for grad in own)
         if len(self.of_responses):
             at, keys = self.of_responses, self.of_prompts
             dq, dk, dv = self.kernel.backward(
                 grad_NHD[at],
                 q_NHD[at],
-                k_NKD[keys],
-                v_NKD[keys],
+                k_TKD[keys],
+                v_TKD[keys],
                 out_NHD[at],
                 lse[:, at].contiguous(),
                 self.responses,
@@ -128,9 +134,9 @@ class FlashByOffsets:
                 scale=scale,
             )
             dq_NHD[at] += dq
-            dk_NKD[keys] += dk
-            dv_NKD[keys] += dv
-        return dq_NHD, dk_NKD, dv_NKD
+            dk_TKD[keys] += dk
+            dv_TKD[keys] += dv
+        return dq_NHD, dk_TKD, dv_TKD
 
 
 class TorchFlash:

@@ -31,6 +31,7 @@ from hybrid_rl.backbones.calling import (
     planned_states,
     takes,
 )
+from hybrid_rl.backbones.kept_prompt import KeptPrompt
 from hybrid_rl.backbones.layout import Decoding, Layout
 from hybrid_rl.backbones.pack import Pack
 from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
@@ -103,6 +104,20 @@ class NativeBackbone:
         strip = _Strip.of(model, inputs, prompt_of_row, responses)
         with strip.showing(model, pack.prompts, vision) as stand_in:
             return planned_states(model, plan, columns_M, **strip.columns(model, pack.index_N[None]), **stand_in)
+
+    def keep_prompt(self, model: Any, item: PromptInputs, vision: VisionMemory) -> KeptPrompt:
+        length = len(item.ids)
+        strip = _Strip.of(model, [item], (), ())
+        with strip.showing(model, [0], vision) as stand_in:
+            columns = strip.columns(model, torch.arange(1, 1 + length)[None])  # behind the blank
+            return KeptPrompt.of(model, length, **columns, **stand_in)
+
+    def states_behind(
+        self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
+    ) -> Tensor:
+        pack = Pack.behind(len(item.ids), [len(r) for r in responses])
+        strip = _Strip.of(model, [item], [0] * len(responses), responses)
+        return kept.states_behind(model, pack, **strip.columns(model, pack.index_N[None]))
 
 
 @dataclass(frozen=True, slots=True)

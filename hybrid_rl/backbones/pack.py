@@ -6,6 +6,8 @@ response so far (`shared_attention`). A prompt with one response is one piece wi
 Columns are gathered from the strip of `layout`, [blank | prompt 0 | prompt 1 ... | response 0 | response 1 ...]; there
 is no padding, so the blank is not used.
 
+Responses to one prompt may also stand by themselves, behind a prompt that went before (`kept_prompt`).
+
 Legend: N = columns of the pack, M = response tokens of all rows.
 """
 
@@ -34,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Columns `keys` of a prompt and `queries` of the responses behind it, which all attend to it."""
+    """Keys of a prompt, and columns `queries` of the responses behind it, which all attend to it."""
 
     keys: slice
     queries: slice
@@ -48,7 +50,9 @@ class Pack:
     prompts: the prompts in the order of their columns.
     index_N: the place in the strip that a column is taken from.
     positions_N: position of each column in its own sequence, from 0.
-    predictors_M: the column that predicts each response token, the rows one after the other in the order they came.
+    predictors_M: the column that predicts each response token, the rows one after the other in the order they came; -1
+        for the last one of a prompt that went before.
+    kept: tokens of a prompt that went before. Its keys stand in front of those of the columns.
     """
 
     runs: tuple[Run, ...]
@@ -57,6 +61,7 @@ class Pack:
     index_N: Tensor
     positions_N: Tensor
     predictors_M: Tensor
+    kept: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -66,6 +71,11 @@ class Pack:
     def of(cls, prompt_lengths: Sequence[int], prompt_of_row: Sequence[int], response_lengths: Sequence[int]) -> Pack:
         """Lay out rows; those that name the same prompt share it."""
         return _Builder(prompt_lengths, prompt_of_row, response_lengths).pack()
+
+    @classmethod
+    def behind(cls, prompt_length: int, response_lengths: Sequence[int]) -> Pack:
+        """Lay out responses to one prompt that went before."""
+        return _Builder([prompt_length], [0] * len(response_lengths), response_lengths).pack_behind()
 
 
 class _Builder:
@@ -97,24 +107,40 @@ class _Builder:
             lengths.append(self._column - begin)
         for u in shared:
             begin, end = self._column, self._add_prompt(u)
-            lengths.append(end - begin)
-            for row in sorted(self._rows[u], key=lambda row: -self._response_lengths[row]):
-                self._add_response(row, u, end - 1)
-                lengths.append(self._response_lengths[row])
+            lengths += [end - begin, *self._add_responses(u, end - 1)]
             prefixes.append(Prefix(slice(begin, end), slice(end, self._column)))
+        return self._made(lengths, prefixes, (*alone, *shared))
+
+    def pack_behind(self) -> Pack:
+        """Of the only prompt, which is not in it."""
+        lengths = self._add_responses(0, -1)
+        kept = self._prompt_lengths[0]
+        return self._made(lengths, [Prefix(slice(0, kept), slice(0, self._column))], (), kept)
+
+    def _made(
+        self, lengths: Sequence[int], prefixes: Sequence[Prefix], prompts: tuple[int, ...], kept: int = 0
+    ) -> Pack:
         return Pack(
             runs=tuple(_runs(lengths)),
             prefixes=tuple(prefixes),
-            prompts=(*alone, *shared),
+            prompts=prompts,
             index_N=torch.cat(self._index),
             positions_N=torch.cat(self._positions),
             predictors_M=torch.cat([self._predictors[row] for row in range(len(self._response_lengths))]),
+            kept=kept,
         )
 
     def _add_prompt(self, u: int) -> int:
         """Returns the column behind it."""
         self._add(self._prompt_places[u], self._prompt_lengths[u], 0)
         return self._column
+
+    def _add_responses(self, u: int, last_of_prompt: int) -> list[int]:
+        """All to a prompt, long ones first, so that neighbours are of one length. Returns their lengths."""
+        rows = sorted(self._rows[u], key=lambda row: -self._response_lengths[row])
+        for row in rows:
+            self._add_response(row, u, last_of_prompt)
+        return [self._response_lengths[row] for row in rows]
 
     def _add_response(self, row: int, u: int, last_of_prompt: int) -> None:
         length, begin = self._response_lengths[row], self._column

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from hybrid_rl.backbones.kept_prompt import KeptPrompt
 from hybrid_rl.backbones.plan_support import why_not_planned
 from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.templates import PromptInputs
@@ -29,6 +30,16 @@ class PackingBackbone(Protocol):
 
         Law: the head makes of it the logits of `response_logits`. Shape: response tokens of all rows, width.
         """
+        ...
+
+    def keep_prompt(self, model: Any, item: PromptInputs, vision: VisionMemory) -> KeptPrompt:
+        """A prompt by itself, for `states_behind`."""
+        ...
+
+    def states_behind(
+        self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """`packed_states` of responses to a prompt that went before."""
         ...
 
 
@@ -67,7 +78,7 @@ class Packing:
 
 def _obstacle(model: Any, backbone: Any, trainable: bool) -> str | None:
     if not isinstance(backbone, PackingBackbone):
-        return f"{type(backbone).__name__} has no packed_states (see hybrid_rl.backbones.packing.PackingBackbone)"
+        return f"{type(backbone).__name__} lacks a method of hybrid_rl.backbones.packing.PackingBackbone"
     reason = why_not_planned(model)
     if reason is not None:
         return reason

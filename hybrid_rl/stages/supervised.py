@@ -20,8 +20,8 @@ from hybrid_rl.policy import Policy
 from hybrid_rl.records import Prompt, stable_seed
 from hybrid_rl.updates.forward import batches_of, response_logprobs
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.pass_memory import learning_pass
 from hybrid_rl.updates.rows import Row
-from hybrid_rl.updates.vision_once import vision_once
 
 
 class SupervisedStage:
@@ -61,9 +61,10 @@ class SupervisedStage:
         for row, mode in zip(rows, modes, strict=True):
             tokens[mode] += len(row.response)
         total = 0.0
-        with vision_once() as vision:
-            for batch in batches_of(self._policy, rows, self._max_tokens):
-                output = response_logprobs(self._policy, [rows[i] for i in batch], vision)
+        batches = batches_of(self._policy, rows, self._max_tokens)
+        with learning_pass(rows, batches) as memory:
+            for batch in batches:
+                output = response_logprobs(self._policy, [rows[i] for i in batch], memory)
                 weights_B = output.logprobs_BL.new_tensor([1 / (len(tokens) * tokens[modes[i]]) for i in batch])
                 loss = -(output.logprobs_BL.sum(-1) * weights_B).sum()
                 loss.backward()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.records import AnswerQuery
 from hybrid_rl.templates import PromptInputs
 from hybrid_rl.updates.forward import batches_of, response_logprobs
+from hybrid_rl.updates.pass_memory import PassMemory
 from hybrid_rl.updates.rows import Row
 
 
@@ -35,11 +35,12 @@ def answer_logprobs(policy: Policy, queries: Sequence[AnswerQuery], max_tokens: 
         rows.append(Row(inputs[key], query.prefix_ids + query.target_ids))
         _check_length(rows[-1], query, policy.context_length)
     found: list[tuple[float, ...]] = [()] * len(rows)
-    # Alone means alone: what company a picture was encoded in shows in its last bits.
-    vision = VisionMemory() if max_tokens else None
     with torch.inference_mode():
-        for batch in batches_of(policy, rows, max_tokens):
-            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.tolist()
+        batches = batches_of(policy, rows, max_tokens)
+        # Alone means alone: what company a picture was encoded in shows in its last bits.
+        memory = PassMemory(rows, batches) if max_tokens else None
+        for batch in batches:
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], memory).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[len(queries[index].prefix_ids) : len(rows[index].response)])
     return found

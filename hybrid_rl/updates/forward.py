@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from hybrid_rl.algorithm.advantage import Group
-from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.errors import DataError
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.forward_figures import ForwardFigures
-from hybrid_rl.updates.packed import packed_batches, packed_logprobs
+from hybrid_rl.updates.packed import PackSizes, packed_batches, packed_logprobs
 from hybrid_rl.updates.padded import micro_batches, padded_logprobs
+from hybrid_rl.updates.pass_memory import PassMemory
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.self_check import packs
 
@@ -29,11 +29,13 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
     forms: dict[bool, list[int]] = {True: [], False: []}
     for members in kinds.values():
         forms[packs(policy, [rows[i] for i in members], max_tokens)] += members
-    batches = []
+    batches, sizes = [], PackSizes.of(policy)
     for packed, members in forms.items():
         members.sort()
         chosen = [rows[i] for i in members]
-        parts = packed_batches(chosen, max_tokens, policy.device) if packed else micro_batches(chosen, max_tokens)
+        parts = (
+            packed_batches(chosen, max_tokens, sizes) if packed else micro_batches(chosen, max_tokens)
+        )
         batches += [[members[place] for place in part] for part in parts]
     return batches
 
@@ -43,14 +45,16 @@ def forms_of(policy: Policy, rows: Sequence[Row], batches: Sequence[Sequence[int
     return [packs(policy, [rows[i] for i in batch]) for batch in batches]
 
 
-def response_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory | None = None) -> ResponseLogprobs:
+def response_logprobs(policy: Policy, rows: Sequence[Row], memory: PassMemory | None = None) -> ResponseLogprobs:
     """Forward rows once.
 
     Args:
-        vision: of the calls that share what pictures were encoded to; None for this call alone.
+        memory: of the calls that belong to one pass, each with one of its micro-batches; None for this call alone.
     """
+    memory = memory or PassMemory()
+    memory.settle()
     forward = packed_logprobs if packs(policy, rows) else padded_logprobs
-    return forward(policy, rows, vision or VisionMemory())
+    return forward(policy, rows, memory)
 
 
 def check_budget(rows: Sequence[Row], max_tokens: int) -> None:
@@ -81,15 +85,15 @@ def group_logprobs(
     rows = [row for group in groups for row in group_rows(policy, group)]
     check_budget(rows, max_tokens)
     found: list[tuple[float, ...]] = [()] * len(rows)
-    vision = VisionMemory()
     with torch.inference_mode():
         batches = batches_of(policy, rows, max_tokens)
+        memory = PassMemory(rows, batches)
         for batch in batches:
-            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], vision).logprobs_BL.tolist()
+            logprobs_BL = response_logprobs(policy, [rows[i] for i in batch], memory).logprobs_BL.tolist()
             for index, values in zip(batch, logprobs_BL, strict=True):
                 found[index] = tuple(values[: len(rows[index].response)])
     if figures is not None:
-        figures.add(rows, batches, vision, packed=forms_of(policy, rows, batches))
+        figures.add(rows, batches, memory.vision, packed=forms_of(policy, rows, batches))
     iterator = iter(found)
     return [[next(iterator) for _ in group.samples] for group in groups]
 

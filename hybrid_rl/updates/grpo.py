@@ -29,9 +29,9 @@ from hybrid_rl.updates.forward import (
 )
 from hybrid_rl.updates.forward_figures import ForwardFigures
 from hybrid_rl.updates.optimizer import PartOptimizer
+from hybrid_rl.updates.pass_memory import learning_pass
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.trained_only import of_trained
-from hybrid_rl.updates.vision_once import vision_once
 
 
 @dataclass(slots=True)
@@ -135,11 +135,11 @@ def accumulate_gradient(
     rows = [member.row for member in trained]
     check_budget(rows, config.max_tokens_per_micro_batch)
     batches = batches_of(policy, rows, config.max_tokens_per_micro_batch)
-    with vision_once() as vision:
+    with learning_pass(rows, batches) as memory:
         for batch in batches:
-            output = response_logprobs(policy, [rows[i] for i in batch], vision)
+            output = response_logprobs(policy, [rows[i] for i in batch], memory)
             _add_gradient([trained[i] for i in batch], output, config, rules, figures, on_policy=on_policy)
-    figures.forward.add(rows, batches, vision, packed=forms_of(policy, rows, batches))
+    figures.forward.add(rows, batches, memory.vision, packed=forms_of(policy, rows, batches))
     figures.notices += policy.packing.take_notices()
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hybrid_rl.backbones.vision_memory import VisionMemory
 from hybrid_rl.policy import Policy
+from hybrid_rl.updates.pass_memory import PassMemory
 from hybrid_rl.updates.rows import ResponseLogprobs, Row, prompts_of, targets_of
 
 _LOGITS_AT_ONCE = 2**27
@@ -54,10 +54,10 @@ def padded_tokens(rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> int:
     )
 
 
-def padded_logprobs(policy: Policy, rows: Sequence[Row], vision: VisionMemory) -> ResponseLogprobs:
+def padded_logprobs(policy: Policy, rows: Sequence[Row], memory: PassMemory) -> ResponseLogprobs:
     """Forward rows once, padded together."""
     prompts, prompt_of_row = prompts_of(rows)
-    logits_BLV = policy.response_logits(prompts, prompt_of_row, [row.response for row in rows], vision)
+    logits_BLV = policy.response_logits(prompts, prompt_of_row, [row.response for row in rows], memory.vision)
     device = logits_BLV.device
     temperatures_B11 = torch.tensor([row.temperature for row in rows], device=device)[:, None, None]
     targets_BL, mask_BL = targets_of(rows)

@@ -1,5 +1,5 @@
 """Packed rows are compared with padded ones before they are relied on: once a process, with and without pictures, and
-with and without a gradient."""
+with and without a gradient. So are rows that are spread over packs, behind their prompt."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from hybrid_rl.policy import Policy
 from hybrid_rl.updates.packed import packed_batches, packed_logprobs
 from hybrid_rl.updates.padded import micro_batches, padded_logprobs
+from hybrid_rl.updates.pass_memory import PassMemory
 from hybrid_rl.updates.rows import ResponseLogprobs, Row
 from hybrid_rl.updates.vision_once import LearningVision
 
@@ -34,6 +35,7 @@ class _Tolerance:
     gradient: float
 
 
+_Forward = Callable[[Policy, Sequence[Row], PassMemory], ResponseLogprobs]
 _TOLERANCES = {torch.float32: _Tolerance(1e-3, 1e-2), torch.bfloat16: _Tolerance(0.3, 0.3)}
 """Rounding stays far below these; a token that sees what it should not, or the wrong position, does not."""
 
@@ -82,19 +84,27 @@ def _sample(rows: Sequence[Row], max_tokens: int) -> list[Row]:
 
 
 def _agrees(policy: Policy, rows: Sequence[Row], max_tokens: int) -> bool:
-    """Compare, and leave a notice where the two forms differ."""
+    """Compare, and leave a notice where a form differs."""
     together = [list(range(len(rows)))]
     apart = micro_batches(rows, max_tokens) if max_tokens else together
-    packed = packed_batches(rows, max_tokens, policy.device) if max_tokens else together
+    packed = packed_batches(rows, max_tokens) if max_tokens else together
+    spread = [[i] for i in range(len(rows))]  # each prompt goes before its responses
     tolerance = _TOLERANCES.get(policy.compute_dtype, _TOLERANCES[torch.bfloat16])
     with _undisturbed(policy) as probe:
-        # Both see the same features, whose own gradient is not asked for.
+        # All see the same features, whose own gradient is not asked for.
         vision = LearningVision()
-        wanted, wanted_gradient = _measure(rows, apart, lambda some: padded_logprobs(policy, some, vision), probe)
-        found, gradient = _measure(rows, packed, lambda some: packed_logprobs(policy, some, vision), probe)
-    difference = float((found - wanted).abs().max())
-    share = float((gradient - wanted_gradient).norm() / wanted_gradient.norm().clamp(min=1e-12))
+
+        def measured(forward: _Forward, batches: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+            memory = PassMemory(rows, batches, vision, cut=False)
+            return _measure(rows, batches, lambda some: forward(policy, some, memory), probe)
+
+        wanted, wanted_gradient = measured(padded_logprobs, apart)
+        forms = [measured(packed_logprobs, batches) for batches in (packed, spread)]
+    norm = wanted_gradient.norm().clamp(min=1e-12)
+    differences = torch.tensor([(found - wanted).abs().max() for found, _ in forms])
+    shares = torch.tensor([(gradient - wanted_gradient).norm() / norm for _, gradient in forms])
     # Not a number fails both.
+    difference, share = float(differences.max()), float(shares.max())
     if difference <= tolerance.logprob and share <= tolerance.gradient:
         return True
     kind = "with pictures" if any(row.inputs.media for row in rows) else "of text"
@@ -135,7 +145,9 @@ def _measure(
         total = output.logprobs_BL[output.mask_BL].sum()
         if not probe or not total.requires_grad:
             continue
-        for gradient, part in zip(gradients, torch.autograd.grad(total, list(probe), allow_unused=True), strict=True):
+        # Another batch may go through the same prompt.
+        parts = torch.autograd.grad(total, list(probe), allow_unused=True, retain_graph=True)
+        for gradient, part in zip(gradients, parts, strict=True):
             if part is not None:
                 gradient += part
     found = torch.cat([logprobs[i] for i in range(len(rows))])
