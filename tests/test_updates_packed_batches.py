@@ -40,6 +40,13 @@ def test_a_large_group_is_spread_over_neighbouring_packs_of_like_size() -> None:
     assert packed_batches(rows, 10_000) == [[0, 2, 4, 6, 1, 5, 3, 7]]
 
 
+def test_responses_without_tokens_make_no_pack_of_their_own() -> None:
+    prompt = PromptInputs((1, 2), {})
+    rows = [Row(prompt, (1,) * length) for length in (1500, 0, 0, 0)]
+    batches = packed_batches(rows, 10_000, SIZES)
+    assert all(batches) and sorted(i for batch in batches for i in batch) == [0, 1, 2, 3]
+
+
 @given(
     lengths=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=5),
     max_tokens=st.integers(40, 200),

@@ -97,8 +97,9 @@ class EmbeddedBackbone:
 
     def keep_prompt(self, model: Any, item: PromptInputs, vision: VisionMemory) -> KeptPrompt:
         (embeds_PD,) = _embed_prompts(model, [item], vision)
-        positions_1P = torch.arange(len(item.ids), device=model.device)[None]
-        return KeptPrompt.of(model, len(item.ids), inputs_embeds=embeds_PD[None], position_ids=positions_1P)
+        length = len(item.ids)
+        positions_1P = torch.arange(length, device=model.device)[None]
+        return KeptPrompt.of(model, length, length, inputs_embeds=embeds_PD[None], position_ids=positions_1P)
 
     def states_behind(
         self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
@@ -109,7 +110,7 @@ class EmbeddedBackbone:
             model,
             pack,
             inputs_embeds=model.get_input_embeddings()(ids)[None],
-            position_ids=pack.positions_N[None].to(model.device),
+            position_ids=kept.positions_of(pack).to(model.device),
         )
 
     def _forward(

@@ -118,7 +118,7 @@ class FlashByOffsets:
         dq_NHD, *own = self.kernel.backward(
             grad_NHD, q_NHD, own_k_NKD, own_v_NKD, out_NHD, lse, self.segments, self.segments, causal=True, scale=scale
         )
-        dk_TKD, dv_TKD = (torch.cat([grad.new_zeros(self.kept, *grad.shape[1:]), grad]) for grad in own)
+        dk_TKD, dv_TKD = (_behind_zeros(grad, self.kept) for grad in own)
         if len(self.of_responses):
             at, keys = self.of_responses, self.of_prompts
             dq, dk, dv = self.kernel.backward(
@@ -171,6 +171,10 @@ class TorchFlash:
             grad, q, k, v, out, lse, *offsets, 0.0, causal, unread, unread, scale=scale
         )
         return dq, dk, dv
+
+
+def _behind_zeros(grad: Tensor, count: int) -> Tensor:
+    return torch.cat([grad.new_zeros(count, *grad.shape[1:]), grad]) if count else grad
 
 
 def _columns(slices: Sequence[slice], device: torch.device) -> Tensor:

@@ -18,26 +18,32 @@ from torch import Tensor
 
 from hybrid_rl.backbones.calling import last_columns, planned_states
 from hybrid_rl.backbones.pack import Pack
-from hybrid_rl.backbones.shared_attention import SharedAttentionPlan
+from hybrid_rl.backbones.shared_attention import KeyRecorder, SharedAttentionPlan
 
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
     """Attributes:
-    layers: keys and values of each layer [1, K, P, D].
+    layers: keys and values of each layer [P, K, D].
     last_1D: what the vocabulary head reads at the prompt's last token.
+    position: of the token behind the prompt; P, unless its pictures take up fewer positions than tokens.
     """
 
     layers: dict[int, tuple[Tensor, Tensor]]
     last_1D: Tensor
+    position: int
 
     @classmethod
-    def of(cls, model: Any, length: int, **arguments: Any) -> KeptPrompt:
+    def of(cls, model: Any, length: int, position: int, **arguments: Any) -> KeptPrompt:
         """Forward a prompt of so many tokens, given as arguments of the model, in one row."""
-        layers: dict[int, tuple[Tensor, Tensor]] = {}
-        plan = SharedAttentionPlan.of(Pack.of([length], [0], [0]), model.device, seen=layers)
+        recorder = KeyRecorder()
+        plan = SharedAttentionPlan.of(Pack.alone(length), model.device, recorder=recorder)
         last_1D = planned_states(model, plan, last_columns([length], model.device), **arguments)
-        return cls(layers, last_1D)
+        return cls(recorder.take(), last_1D, position)
+
+    def positions_of(self, pack: Pack) -> Tensor:
+        """Positions of the columns of a pack of `Pack.behind` [1, N]."""
+        return (pack.positions_N + (self.position - pack.kept))[None]
 
     def states_behind(self, model: Any, pack: Pack, **arguments: Any) -> Tensor:
         """What the head reads to predict each response token [M, D].
@@ -49,9 +55,9 @@ class KeptPrompt:
         plan = SharedAttentionPlan.of(pack, model.device, kept=self.layers)
         predictors_M = pack.predictors_M.to(model.device)
         states_ND = planned_states(model, plan, torch.arange(pack.num_tokens, device=model.device), **arguments)
-        return torch.cat([self.last_1D, states_ND])[predictors_M + 1]
+        return torch.cat([self.last_1D, states_ND])[predictors_M + 1]  # -1 is the prompt's last token
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> KeptPrompt:
         """The same with every tensor replaced."""
         layers = {layer: (function(keys), function(values)) for layer, (keys, values) in self.layers.items()}
-        return KeptPrompt(layers, function(self.last_1D))
+        return KeptPrompt(layers, function(self.last_1D), self.position)

@@ -110,14 +110,18 @@ class NativeBackbone:
         strip = _Strip.of(model, [item], (), ())
         with strip.showing(model, [0], vision) as stand_in:
             columns = strip.columns(model, torch.arange(1, 1 + length)[None])  # behind the blank
-            return KeptPrompt.of(model, length, **columns, **stand_in)
+            return KeptPrompt.of(model, length, length + strip.offsets[0], **columns, **stand_in)
 
     def states_behind(
         self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
     ) -> Tensor:
         pack = Pack.behind(len(item.ids), [len(r) for r in responses])
-        strip = _Strip.of(model, [item], [0] * len(responses), responses)
-        return kept.states_behind(model, pack, **strip.columns(model, pack.index_N[None]))
+        ids = torch.tensor([0, *item.ids, *(i for r in responses for i in r)])
+        # Text alone, whose positions are the same on all axes: the pictures are in the kept keys.
+        strip = _Strip(
+            [], [], ids[pack.index_N], torch.zeros_like(pack.index_N), kept.positions_of(pack).expand(_AXES, -1)
+        )
+        return kept.states_behind(model, pack, **strip.columns(model, torch.arange(pack.num_tokens)[None]))
 
 
 @dataclass(frozen=True, slots=True)

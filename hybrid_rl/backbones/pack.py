@@ -73,6 +73,11 @@ class Pack:
         return _Builder(prompt_lengths, prompt_of_row, response_lengths).pack()
 
     @classmethod
+    def alone(cls, prompt_length: int) -> Pack:
+        """Lay out a prompt without responses."""
+        return cls.of([prompt_length], [0], [0])
+
+    @classmethod
     def behind(cls, prompt_length: int, response_lengths: Sequence[int]) -> Pack:
         """Lay out responses to one prompt that went before."""
         return _Builder([prompt_length], [0] * len(response_lengths), response_lengths).pack_behind()

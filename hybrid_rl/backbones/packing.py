@@ -33,13 +33,16 @@ class PackingBackbone(Protocol):
         ...
 
     def keep_prompt(self, model: Any, item: PromptInputs, vision: VisionMemory) -> KeptPrompt:
-        """A prompt by itself, for `states_behind`."""
+        """A prompt by itself, for `states_behind`. `KeptPrompt.of` makes one."""
         ...
 
     def states_behind(
         self, model: Any, kept: KeptPrompt, item: PromptInputs, responses: Sequence[Sequence[int]]
     ) -> Tensor:
-        """`packed_states` of responses to a prompt that went before."""
+        """What the vocabulary head reads to predict each response token, behind a prompt that went before.
+
+        Law: the same as `packed_states` of these responses to this prompt. `KeptPrompt.states_behind` does it.
+        """
         ...
 
 

@@ -33,9 +33,7 @@ def batches_of(policy: Policy, rows: Sequence[Row], max_tokens: int) -> list[lis
     for packed, members in forms.items():
         members.sort()
         chosen = [rows[i] for i in members]
-        parts = (
-            packed_batches(chosen, max_tokens, sizes) if packed else micro_batches(chosen, max_tokens)
-        )
+        parts = packed_batches(chosen, max_tokens, sizes) if packed else micro_batches(chosen, max_tokens)
         batches += [[members[place] for place in part] for part in parts]
     return batches
 
@@ -50,6 +48,7 @@ def response_logprobs(policy: Policy, rows: Sequence[Row], memory: PassMemory | 
 
     Args:
         memory: of the calls that belong to one pass, each with one of its micro-batches; None for this call alone.
+            Prompts whose micro-batches are over go backwards first.
     """
     memory = memory or PassMemory()
     memory.settle()

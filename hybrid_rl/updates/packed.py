@@ -7,6 +7,7 @@ Legend: M = response tokens of all rows, B = rows, L = longest response.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class PackSizes:
 
     Attributes:
         joined: tokens up to which small groups are joined.
-        part: tokens of responses, about, that a large group is forwarded at a time.
+        part: about how many tokens of responses a large group is forwarded at a time.
     """
 
     joined: int
@@ -32,7 +33,7 @@ class PackSizes:
 
     @classmethod
     def of(cls, policy: Policy) -> PackSizes | None:
-        """On a CPU, of which more would take more memory and gain little (docs/performance.md); None elsewhere."""
+        """For a CPU, where larger packs take more memory and gain little (docs/performance.md); None elsewhere."""
         if policy.device.type != "cpu":
             return None
         part = max(512, 2**18 // policy.model.get_input_embeddings().weight.shape[1])
@@ -64,9 +65,10 @@ def packed_batches(rows: Sequence[Row], max_tokens: int, sizes: PackSizes | None
 
 
 def _split(rows: Sequence[Row], group: Sequence[int], max_tokens: int, sizes: PackSizes | None) -> list[list[int]]:
-    """Rows of one prompt in parts of like size, as few as fit."""
+    """Rows of one prompt in parts of like size, about as few as fit."""
     total = sum(len(rows[i].response) for i in group)
-    count = max(1, round(total / sizes.part)) if sizes else 1
+    room = max(1, max_tokens - len(rows[group[0]].inputs.ids))
+    count = max(1, math.ceil(total / room), round(total / sizes.part) if sizes else 1)
     while count < len(group):
         parts = _dealt(rows, group, count)
         if all(packed_tokens(rows, [part]) <= max_tokens for part in parts):
@@ -83,7 +85,7 @@ def _dealt(rows: Sequence[Row], group: Sequence[int], count: int) -> list[list[i
         smallest = tokens.index(min(tokens))
         parts[smallest].append(index)
         tokens[smallest] += len(rows[index].response)
-    return parts
+    return [part for part in parts if part]
 
 
 def packed_tokens(rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> int:
@@ -115,9 +117,9 @@ def _states(policy: Policy, rows: Sequence[Row], memory: PassMemory) -> torch.Te
     backbone, model = policy.packing.backbone, policy.model
     assert backbone is not None
     responses = [row.response for row in rows]
-    if not memory.splits(rows):
+    if not memory.is_part(rows):
         prompts, prompt_of_row = prompts_of(rows)
         return backbone.packed_states(model, prompts, prompt_of_row, responses, memory.vision)
     item = rows[0].inputs
-    kept = memory.prompt_of(rows, lambda: backbone.keep_prompt(model, item, memory.vision))
+    kept = memory.take_prompt(rows, lambda: backbone.keep_prompt(model, item, memory.vision))
     return backbone.states_behind(model, kept, item, responses)

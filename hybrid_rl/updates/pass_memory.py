@@ -3,7 +3,7 @@
 A prompt whose responses are spread over several micro-batches is forwarded by itself when the first of them comes, and
 goes backwards once, when the last of them has (`cuts`). So the responses of a group need not be in memory together.
 
-Micro-batches go forwards and backwards one after the other.
+Micro-batches go forwards and backwards one after the other: none may go forwards before the last one went backwards.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class PassMemory:
         self._left = {prompt: count for prompt, count in shows.items() if count > 1}
         self._kept: dict[int, tuple[KeptPrompt, Cuts]] = {}
 
-    def splits(self, rows: Sequence[Row]) -> bool:
+    def is_part(self, rows: Sequence[Row]) -> bool:
         """Whether these rows, of a micro-batch, are all to one prompt that has further ones elsewhere."""
         prompts = {id(row.inputs) for row in rows}
         return len(prompts) == 1 and prompts <= self._left.keys()
 
-    def prompt_of(self, rows: Sequence[Row], forward: Callable[[], KeptPrompt]) -> KeptPrompt:
-        """The prompt of a micro-batch for which `splits` holds, forwarded if this is its first one."""
+    def take_prompt(self, rows: Sequence[Row], forward: Callable[[], KeptPrompt]) -> KeptPrompt:
+        """The prompt of the next micro-batch for which `is_part` holds, forwarded if this is its first one."""
         key = id(rows[0].inputs)
         if key not in self._kept:
             cuts = Cuts()
@@ -55,9 +55,9 @@ class PassMemory:
         self._left[key] -= 1
         return self._kept[key][0]
 
-    def settle(self) -> None:
+    def settle(self, *, all_done: bool = False) -> None:
         """Let go of the prompts whose micro-batches have all been, and send their gradients back."""
-        for key in [key for key in self._kept if not self._left[key]]:
+        for key in [key for key in self._kept if all_done or self._left[key] <= 0]:
             _, cuts = self._kept.pop(key)
             cuts.send_back()
 
@@ -68,5 +68,5 @@ def learning_pass(rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> Iter
     vision = LearningVision()
     memory = PassMemory(rows, batches, vision)
     yield memory
-    memory.settle()
+    memory.settle(all_done=True)
     vision.send_back()

@@ -96,7 +96,7 @@ def _agrees(policy: Policy, rows: Sequence[Row], max_tokens: int) -> bool:
 
         def measured(forward: _Forward, batches: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
             memory = PassMemory(rows, batches, vision, cut=False)
-            return _measure(rows, batches, lambda some: forward(policy, some, memory), probe)
+            return _measure(rows, batches, lambda some: forward(policy, some, memory), probe, again=batches is spread)
 
         wanted, wanted_gradient = measured(padded_logprobs, apart)
         forms = [measured(packed_logprobs, batches) for batches in (packed, spread)]
@@ -135,8 +135,14 @@ def _measure(
     batches: Sequence[Sequence[int]],
     forward: Callable[[Sequence[Row]], ResponseLogprobs],
     probe: Sequence[torch.nn.Parameter],
+    *,
+    again: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The log-probabilities of the rows in order, and the gradients of their sum, as vectors."""
+    """The log-probabilities of the rows in order, and the gradients of their sum, as vectors.
+
+    Args:
+        again: batches go backwards through what earlier ones went through, their prompt.
+    """
     logprobs: dict[int, Tensor] = {}
     gradients = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in probe]
     for batch in batches:
@@ -145,8 +151,8 @@ def _measure(
         total = output.logprobs_BL[output.mask_BL].sum()
         if not probe or not total.requires_grad:
             continue
-        # Another batch may go through the same prompt.
-        parts = torch.autograd.grad(total, list(probe), allow_unused=True, retain_graph=True)
+        parts = torch.autograd.grad(total, list(probe), allow_unused=True, retain_graph=again)
+        del output, total  # one batch in memory at a time
         for gradient, part in zip(gradients, parts, strict=True):
             if part is not None:
                 gradient += part
