@@ -18,11 +18,19 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "5000",
     # oneDNN compiles a product for each number of rows, half a MiB each, and keeps 1,024 of them; torch's binding keeps
-    # as many beside them. Batches here have ever new numbers of rows, and compiling again costs what looking up does.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
-    "LRU_CACHE_CAPACITY": "64",
+    # as many beside them. Batches here have ever new numbers of rows. Those of an update have few, which should find
+    # a place: an update goes through about thirty products a size.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    "LRU_CACHE_CAPACITY": "128",
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Of a cluster that we start: no idle processes for tasks, of which we have none, and no figures that nobody reads.
+    # Each process of Ray wakes up a hundred times a second, in the midst of our products.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
 }
 
 

@@ -40,3 +40,25 @@ def test_memory_does_not_grow_with_every_new_number_of_rows() -> None:
         "from hybrid_rl.quiet import quiet_environment; quiet_environment()"
     )
     assert told < 0.5 * hoarding
+
+
+_IDLE = """
+import psutil
+from hybrid_rl.config.cluster import ClusterConfig
+from hybrid_rl.interrupt import StopSignal
+from hybrid_rl.workers.ray_cluster import RayCluster
+from fractions import Fraction
+with StopSignal() as stop:
+    cluster = RayCluster(ClusterConfig(), stop, num_gpu_workers=0)
+    worker = cluster.start(Fraction, 3)
+    assert worker.call("limit_denominator").result() == 3
+    children = psutil.Process().children(recursive=True)
+    print(*(child.name() for child in children))
+    cluster.close()
+"""
+
+
+def test_a_cluster_of_our_own_has_no_processes_that_do_nothing() -> None:
+    """Ray starts some ahead, for tasks; each wakes up a hundred times a second and disturbs those that work."""
+    found = subprocess.run([sys.executable, "-c", _IDLE], capture_output=True, text=True, check=True).stdout
+    assert "ray::Fraction" in found and "ray::IDLE" not in found

@@ -30,13 +30,15 @@ def test_packs_keep_groups_together_join_small_ones_and_split_large_ones() -> No
 
 
 def test_a_large_group_is_spread_over_neighbouring_packs_of_like_size() -> None:
-    """About 512 tokens of responses at a time: 4 x 256 and 2 x 100, 1,224, make two packs, or one."""
+    """About 512 tokens of responses at a time: 4 x 256 and 2 x 100, 1,224, make two packs."""
     prompts = [PromptInputs(tuple(range(10)), {}) for _ in range(2)]
     lengths = [(0, 256), (0, 100), (0, 256), (1, 20), (0, 256), (0, 100), (0, 256), (1, 20)]
     rows = [Row(prompts[u], (1,) * length) for u, length in lengths]
     batches = packed_batches(rows, 10_000, SIZES)
     assert batches == [[0, 4, 1], [2, 6, 5], [3, 7]]
     assert packed_tokens(rows, batches) == 10 + 1224 + 10 + 40  # the prompt of the first two counts once
+    # No more than two parts of 612: the prompt's own pass would cost more than it saves.
+    assert packed_batches(rows, 10_000, PackSizes(joined=1024, part=612)) == [[0, 2, 4, 6, 1, 5], [3, 7]]
     assert packed_batches(rows, 10_000) == [[0, 2, 4, 6, 1, 5, 3, 7]]
 
 

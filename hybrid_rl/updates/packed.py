@@ -25,7 +25,8 @@ class PackSizes:
 
     Attributes:
         joined: tokens up to which small groups are joined.
-        part: about how many tokens of responses a large group is forwarded at a time.
+        part: about how many tokens of responses a group is forwarded at a time that has more than two such parts; for
+            fewer the prompt's own pass costs more than it saves.
     """
 
     joined: int
@@ -68,7 +69,8 @@ def _split(rows: Sequence[Row], group: Sequence[int], max_tokens: int, sizes: Pa
     """Rows of one prompt in parts of like size, about as few as fit."""
     total = sum(len(rows[i].response) for i in group)
     room = max(1, max_tokens - len(rows[group[0]].inputs.ids))
-    count = max(1, math.ceil(total / room), round(total / sizes.part) if sizes else 1)
+    wanted = round(total / sizes.part) if sizes and total > 2 * sizes.part else 1
+    count = max(1, math.ceil(total / room), wanted)
     while count < len(group):
         parts = _dealt(rows, group, count)
         if all(packed_tokens(rows, [part]) <= max_tokens for part in parts):
