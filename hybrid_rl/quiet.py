@@ -18,8 +18,7 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "5000",
     # oneDNN compiles a product for each number of rows, half a MiB each, and keeps 1,024 of them; torch's binding keeps
-    # as many beside them. Batches here have ever new numbers of rows. Those of an update have few, which should find
-    # a place: an update goes through about thirty products a size.
+    # as many beside them. Sampling has ever new numbers of rows; an update has few, whose products should find a place.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
     "LRU_CACHE_CAPACITY": "128",
     "TRANSFORMERS_VERBOSITY": "error",
