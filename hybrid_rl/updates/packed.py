@@ -37,7 +37,7 @@ class PackSizes:
         """For a CPU, where larger packs take more memory and gain little (docs/performance.md); None elsewhere."""
         if policy.device.type != "cpu":
             return None
-        # One layer's states are then of one size in all narrow models, 1 MiB in float32; fewer tokens make poor products.
+        # A layer's states are of one size in all narrow models, 1 MiB in float32; fewer tokens make poor products.
         part = max(512, 2**18 // policy.model.get_input_embeddings().weight.shape[1])
         return cls(2 * part, part)
 
