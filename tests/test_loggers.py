@@ -13,7 +13,9 @@ import pytest
 
 import hybrid_rl
 from hybrid_rl.config import Config
+from hybrid_rl.config.log import LogConfig
 from hybrid_rl.errors import ConfigError
+from hybrid_rl.loggers import choice
 from hybrid_rl.loggers.mlflow_names import mlflow_name
 from hybrid_rl.preflight import prepare
 from hybrid_rl.train import resume
@@ -130,6 +132,30 @@ def test_a_logger_that_is_not_installed_is_named_with_its_cure(
         prepare(small_config("log.to=[mlflow]"))
     with pytest.raises(ConfigError, match=r"log\.to"):
         small_config("log.to=[tensorbord]")
+
+
+def test_loggers_that_are_open_are_closed_where_the_next_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    class Opens:
+        def __init__(self, *_: object) -> None: ...
+
+        def close(self) -> None:
+            closed.append("first")
+
+    class Fails:
+        def __init__(self, *_: object) -> None:
+            raise OSError("no space left on device")
+
+    for logger in (Opens, Fails):
+        monkeypatch.setattr(f"{__name__}.{logger.__name__}", logger, raising=False)
+    monkeypatch.setitem(choice._LOGGERS, "tensorboard", ("tensorboard", f"{__name__}:Opens"))
+    monkeypatch.setitem(choice._LOGGERS, "mlflow", ("mlflow", f"{__name__}:Fails"))
+    with pytest.raises(OSError, match="no space"):
+        choice.open_loggers(LogConfig(to=["tensorboard", "mlflow"]), tmp_path, {})
+    assert closed == ["first"]
 
 
 @pytest.mark.parametrize(

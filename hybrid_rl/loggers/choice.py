@@ -73,10 +73,13 @@ def open_loggers(config: LogConfig, folder: Path, settings: Mapping[str, Any]) -
         settings: the run's config, for loggers that show it.
     """
     opened = []
-    for name in dict.fromkeys(config.to):
-        module, _, attribute = _LOGGERS[name][1].partition(":")
-        logger = getattr(importlib.import_module(module), attribute)
-        place = folder.resolve() / "logs" / name
-        place.mkdir(parents=True, exist_ok=True)
-        opened.append(logger(place, folder.resolve().name, config, settings))
+    with ExitStack() as undo:  # where one cannot be opened, those before it are closed
+        for name in dict.fromkeys(config.to):
+            module, _, attribute = _LOGGERS[name][1].partition(":")
+            logger = getattr(importlib.import_module(module), attribute)
+            place = folder.resolve() / "logs" / name
+            place.mkdir(parents=True, exist_ok=True)
+            opened.append(logger(place, folder.resolve().name, config, settings))
+            undo.callback(opened[-1].close)
+        undo.pop_all()
     return Loggers(opened)
