@@ -506,7 +506,9 @@ def test_three_kinds_of_thinking(tmp_path: Path) -> None:
         }
     }
     values["checkpoints"] = {"keep_best": "reward/ponder"}
-    values["warmup"]["sources"]["look"]["modes"] = ["brief"]
+    for source in values["warmup"]["sources"].values():
+        if "modes" in source:
+            source["modes"] = ["brief"] if source["modes"] == ["short"] else ["think", "ponder"]
     path = tmp_path / "three.yaml"
     path.write_text(yaml.safe_dump(values))
     folder = tmp_path / "run"
