@@ -24,14 +24,15 @@ def test_sources_begin_and_end_where_the_config_says() -> None:
     assert CONFIG.warmup is not None
     active = [CONFIG.warmup.active(step) for step in range(1, 21)]
     assert active[:3] == [["look"]] * 3  # 0.15 of 20 steps
-    assert active[3:15] == [["read", "sum"]] * 12
-    assert active[15:] == [["read_wrong", "sum_wrong"]] * 5
+    assert active[3:15] == [["read", "sum", "sum_short"]] * 12
+    assert active[15:] == [["read_wrong", "sum_wrong", "sum_short_wrong"]] * 5
 
 
 def test_modes_of_a_source_are_dealt_evenly(policy: Policy) -> None:
-    stage = SupervisedStage(policy, CONFIG)
+    stage = SupervisedStage(policy, load_config(DEFAULT_CONFIG, [*SMALL, "warmup.steps=20", "warmup.batch_size=14"]))
     assert set(stage._batch(1)[1]) == {"short"}
-    assert Counter(stage._batch(20)[1]) == {"short": 4, "long": 4}
+    # Of 14 prompts 4 are to be read, in both modes, 8 added in the long one and 2 in the short one.
+    assert Counter(stage._batch(20)[1]) == {"short": 2 + 2, "long": 2 + 8}
 
 
 def test_a_warm_up_lowers_the_loss(policy: Policy) -> None:
