@@ -53,6 +53,7 @@ SMALL = [
     "train.prompts_per_step=4",
     "train.responses_per_prompt=4",
     "train.reference_every_steps=1",
+    "train.normalizer=null",  # the estimator's own
     "train.decay_fraction=0",  # so that a run of fewer steps is the beginning of a longer one
     "warmup.steps=10",
     "warmup.batch_size=8",
