@@ -188,7 +188,7 @@ def test_the_weight_of_cispo_never_loses_the_gradient() -> None:
 @pytest.mark.parametrize(
     ("overrides", "normalizer", "clip"),
     [
-        ([], "mode_balanced", (0.2, 0.28)),
+        (["train.estimator=grpo"], "mode_balanced", (0.2, 0.28)),
         (["train.estimator=dapo"], "token_mean", (0.2, 0.28)),
         (["train.estimator=dr_grpo"], "constant", (0.2, 0.2)),
         (["train.estimator=rloo"], "mode_balanced", (0.2, 0.2)),
