@@ -228,14 +228,19 @@ def design(tmp_path: Path, *assignments: str, seeds: int = 1, equal: str = "step
     return make_design(DEFAULT_CONFIG, overrides, seeds, equal)  # type: ignore[arg-type]
 
 
-def test_a_folder_of_another_ablation_is_refused_and_more_seeds_are_not(tmp_path: Path) -> None:
+def test_a_folder_of_another_ablation_is_refused_and_more_seeds_or_arms_are_not(tmp_path: Path) -> None:
     with folder.opened(design(tmp_path, "modes.long_ratio=0,1")):
         pass
     folder.check(design(tmp_path, "modes.long_ratio=0,1", seeds=5))
     with pytest.raises(RunFolderError, match=r"its arms are long_ratio=0 long_ratio=1, here they are"):
         folder.check(design(tmp_path, "modes.long_ratio=0,0.5"))
+    longer = design(tmp_path, "modes.long_ratio=0,0.5,1")
+    with folder.opened(longer), pytest.raises(RunFolderError, match="being made by another process"):
+        folder.opened(longer).__enter__()
+    with pytest.raises(RunFolderError, match=r"its arms are long_ratio=0 long_ratio=0.5 long_ratio=1, here they are"):
+        folder.check(design(tmp_path, "modes.long_ratio=0,1"))  # it has come to stand for three
     with pytest.raises(RunFolderError, match=r"train.clip_low is null there and 0.3 here"):
-        folder.check(design(tmp_path, "modes.long_ratio=0,1", "train.clip_low=0.3"))
+        folder.check(design(tmp_path, "modes.long_ratio=0,0.5,1", "train.clip_low=0.3"))
     (tmp_path / "study" / folder.IDENTITY).unlink()
     (tmp_path / "study" / "thesis.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="not that of an ablation"):

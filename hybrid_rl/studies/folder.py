@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,41 @@ def opened(design: Design) -> Iterator[None]:
     """Make the folder, or go on with the one of the same ablation; nobody else works in it inside the block.
 
     Raises:
-        RunFolderError: it is something else's, was made with another config or other lists, or is in use.
+        RunFolderError: it is something else's, was made with another config or without one of these arms, or is in use.
     """
     folder = design.folder
     own = folder / IDENTITY
     check(design)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not own.is_file():
-            write_atomically(own, json.dumps(design.identity(), indent=2) + "\n")
-        file = own.open("ab")
-    except OSError as error:
-        raise RunFolderError(f"ablation folder {folder} cannot be made: {error.strerror}") from error
-    with file:
+    with ExitStack() as locks:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not own.is_file():
+                _write(own, design)
+            locks.enter_context(_locked(own))
+            if json.loads(own.read_text(encoding="utf-8")) != _identity(design):
+                _write(own, design)
+                locks.enter_context(_locked(own))  # a new file, which others would find free
+        except RunFolderError:
+            raise
+        except OSError as error:
+            raise RunFolderError(f"ablation folder {folder} cannot be made: {error.strerror}") from error
+        yield
+
+
+@contextmanager
+def _locked(own: Path) -> Iterator[None]:
+    with own.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunFolderError(f"ablation {folder} is being made by another process; wait for it") from error
+            raise RunFolderError(f"ablation {own.parent} is being made by another process; wait for it") from error
         except OSError:  # the file system has no locks
             pass
         yield
 
 
 def check(design: Design) -> None:
-    """Refuse a folder that holds something else. Changes nothing."""
+    """Refuse a folder that holds something else. Arms may have come to those it was made with. Changes nothing."""
     folder = design.folder
     if not folder.exists():
         return
@@ -59,12 +70,30 @@ def check(design: Design) -> None:
         before = json.loads(own.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{own} is damaged ({error}); restore it, or name another run.dir") from error
-    now = json.loads(json.dumps(design.identity()))
-    if before != now:
+    now = _identity(design)
+    if before != now and not _extends(now, before):
         raise RunFolderError(
             f"ablation folder {folder} was made with another config: {_first_difference(before, now)}; name another "
             f"run.dir (its finished arms are kept)"
         )
+
+
+def _extends(now: Any, before: Any) -> bool:
+    """Whether all that differs is that there are more arms."""
+    try:
+        others_alike = {**now, "arms": None} == {**before, "arms": None}
+        return others_alike and all(arm in now["arms"] for arm in before["arms"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _identity(design: Design) -> Any:
+    """As it is read back."""
+    return json.loads(json.dumps(design.identity()))
+
+
+def _write(own: Path, design: Design) -> None:
+    write_atomically(own, json.dumps(design.identity(), indent=2) + "\n")
 
 
 def _first_difference(before: Any, now: Any, key: str = "") -> str:
