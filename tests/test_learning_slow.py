@@ -1,4 +1,4 @@
-"""The main job, whole: the shipped config learns in both modes, and what it wrote down holds."""
+"""The main job: the shipped config learns in both modes in half of its steps, and what it wrote down holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ COMMAND = str(Path(sys.executable).with_name("hybrid-rl"))
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("main") / "run"
-    subprocess.run([COMMAND, "train", str(DEFAULT_CONFIG), f"run.dir={run}"], check=True, timeout=2400)
+    command = [COMMAND, "train", str(DEFAULT_CONFIG), f"run.dir={run}", "run.steps=120"]
+    subprocess.run(command, check=True, timeout=2400)
     return run
 
 
@@ -35,7 +36,7 @@ def test_both_modes_get_better_at_the_task_and_not_only_at_the_form(finished: Pa
     for mode in ("short", "long"):
         before, after = summary["eval"]["before"][mode], summary["eval"]["after"][mode]
         assert before["n"] == after["n"] >= 512
-        # Usually 20 points in short mode and 35 in long mode; other CPUs round differently.
+        # Usually about 20 points; the bound leaves room for other CPUs, which round differently.
         gain = after["accuracy"] - before["accuracy"]
         assert gain >= 0.10, (mode, gain)
         skill = after["accuracy_when_well_formed"] - before["accuracy_when_well_formed"]
