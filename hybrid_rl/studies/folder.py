@@ -32,6 +32,7 @@ def opened(design: Design) -> Iterator[None]:
             if not own.is_file():
                 _write(own, design)
             locks.enter_context(_locked(own))
+            check(design)  # again: until now it may have grown
             if json.loads(own.read_text(encoding="utf-8")) != _identity(design):
                 _write(own, design)
                 locks.enter_context(_locked(own))  # a new file, which others would find free
